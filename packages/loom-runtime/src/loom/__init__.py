@@ -1,0 +1,1 @@
+"""Loom: durable virtual actors and workflows in plain async Python."""

@@ -1,0 +1,277 @@
+"""One SQLite file shared by the adapters of a URL: group commit on one writer thread, reads beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from ...errors import LoomError, StoreUnavailableError
+from ...plugins.urls import AdapterContext, LoomURL
+
+__all__ = ["Database", "database_from_url"]
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], Any]
+
+_POLL_SECONDS = 0.01
+
+
+class Database:
+    """A SQLite file in WAL mode.
+
+    ``write`` runs functions in the order in which they were submitted; those waiting at the same moment share one
+    transaction and so one fsync. A function that raises fails alone: the batch is rolled back and its functions are
+    run again, each in a transaction of its own. ``read`` runs on another connection and sees every write reported
+    before. Several processes may open one file; their transactions exclude each other.
+
+    ``start`` and ``close`` are counted, so every adapter of the file calls both.
+    """
+
+    def __init__(self, path: str | Path, *, synchronous: str = "FULL", busy_timeout: float = 30.0) -> None:
+        if synchronous.upper() not in ("OFF", "NORMAL", "FULL", "EXTRA"):
+            raise ValueError(f"synchronous={synchronous!r}: use FULL (default), EXTRA, NORMAL or OFF")
+        self.path = Path(path)
+        self.synchronous = synchronous.upper()
+        self.busy_timeout = busy_timeout
+        self._users = 0
+        self._writer: _Worker | None = None
+        self._reader: _Worker | None = None
+        self._watch: sqlite3.Connection | None = None
+        self._version = 0
+        self._poller: asyncio.Task[None] | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    async def start(self) -> None:
+        """Open the file, creating it if need be. Raises StoreUnavailableError naming the file and the reason."""
+        self._users += 1
+        if self._writer is not None:
+            return
+        try:
+            self._writer = _Worker(self._connect, transaction="BEGIN IMMEDIATE", done=self._notify, path=self.path)
+            self._reader = _Worker(self._connect, transaction="BEGIN", done=None, path=self.path)
+            self._watch = self._connect()
+            self._version = self._data_version()
+        except BaseException:
+            await self._shut()
+            raise
+
+    async def close(self) -> None:
+        """Close the file after the last user's ``close``; functions already submitted are finished first."""
+        self._users = max(0, self._users - 1)
+        if self._users == 0:
+            await self._shut()
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` in a transaction; return when it is durable.
+
+        ``work`` may be run more than once before it is reported, always on a connection where nothing of an earlier
+        run remains. A cancelled caller leaves the work to finish whole. Raises StoreUnavailableError, with
+        ``unknown=True`` only when the commit itself failed.
+        """
+        if self._writer is None:
+            raise StoreUnavailableError(f"{self.path} is not open; call start() first", path=str(self.path))
+        result: T = await self._writer.submit(work)
+        return result
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` on a snapshot that holds every write reported before this call."""
+        if self._reader is None:
+            raise StoreUnavailableError(f"{self.path} is not open; call start() first", path=str(self.path))
+        result: T = await self._reader.submit(work)
+        return result
+
+    async def changed(self, timeout: float) -> bool:
+        """Wait until any process commits to the file, or ``timeout`` seconds; say whether it did.
+
+        Begin to wait before looking at the data: ``waiter = asyncio.ensure_future(db.changed(…))``, look, await.
+        """
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.add(waiter)
+        if self._poller is None or self._poller.done():
+            self._poller = loop.create_task(self._poll())
+        try:
+            await asyncio.wait_for(waiter, timeout)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.discard(waiter)
+        return True
+
+    def _notify(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    async def _poll(self) -> None:
+        while self._waiters and self._watch is not None:
+            version = self._data_version()
+            if version != self._version:
+                self._version = version
+                self._notify()
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _data_version(self) -> int:
+        assert self._watch is not None
+        return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, timeout=self.busy_timeout,
+                cached_statements=256,
+            )  # fmt: skip
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={self.synchronous}")
+            connection.execute("PRAGMA cache_size=-65536")
+            connection.execute("PRAGMA temp_store=MEMORY")
+        except sqlite3.Error as error:
+            raise _unavailable(self.path, error) from error
+        return connection
+
+    async def _shut(self) -> None:
+        if self._poller is not None:
+            self._poller.cancel()
+            self._poller = None
+        self._notify()
+        for worker in (self._writer, self._reader):
+            if worker is not None:
+                await worker.close()
+        self._writer = self._reader = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+
+class _Worker:
+    """A connection on its own thread. Functions submitted while it is busy make up its next transaction."""
+
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], *, transaction: str, done: Callable[[], None] | None, path: Path
+    ) -> None:
+        self._connection = connect()
+        self._transaction = transaction
+        self._done = done
+        self._path = path
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._busy = False
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._batches: SimpleQueue[list[tuple[Work, asyncio.Future[Any]]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"loom-sqlite {path.name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work) -> asyncio.Future[Any]:
+        future = self._loop.create_future()
+        if self._closed:
+            future.set_exception(StoreUnavailableError(f"{self._path} is closed", path=str(self._path)))
+            return future
+        self._waiting.append((work, future))
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            self._loop.call_soon(self._dispatch)
+        return future
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._idle.wait()
+        self._batches.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._connection.close()
+
+    def _dispatch(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if batch:
+            self._batches.put(batch)
+        else:
+            self._busy = False
+            self._idle.set()
+
+    def _finish(self, batch: list[tuple[Work, asyncio.Future[Any]]], outcomes: list[Any]) -> None:
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, _Failure):
+                future.set_exception(outcome.error)
+            else:
+                future.set_result(outcome)
+        if self._done is not None:
+            self._done()
+        self._dispatch()
+
+    def _run(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            outcomes = self._transact([work for work, _ in batch])
+            if outcomes is None:
+                outcomes = [(self._transact([work], alone=True) or [None])[0] for work, _ in batch]
+            self._loop.call_soon_threadsafe(self._finish, batch, outcomes)
+
+    def _transact(self, works: list[Work], *, alone: bool = False) -> list[Any] | None:
+        """The outcomes, or None when one of several failed and each must be tried alone."""
+        connection, committing = self._connection, False
+        try:
+            connection.execute(self._transaction)
+            outcomes = [work(connection) for work in works]
+            committing = True
+            connection.execute("COMMIT")
+            return outcomes
+        except Exception as error:
+            try:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            except sqlite3.Error as rollback_error:
+                error.add_note(f"and the rollback failed: {rollback_error}")
+            if not alone and not committing and len(works) > 1:
+                return None
+            if isinstance(error, sqlite3.Error):
+                failure: Exception = _unavailable(self._path, error, unknown=committing)
+                failure.__cause__ = error
+            else:
+                failure = error
+            return [_Failure(failure)] * len(works)
+
+
+class _Failure:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _unavailable(path: Path, error: sqlite3.Error, *, unknown: bool = False) -> LoomError:
+    reason = str(error)
+    remedy = "check that the file and its folder are on a working disk"
+    if "readonly" in reason or (path.exists() and not os.access(path, os.W_OK)):
+        remedy = "the file or its folder is read-only; give this process write permission to both"
+    elif "full" in reason:
+        remedy = "the disk is full; free space, nothing that was acknowledged is lost"
+    elif "unable to open" in reason:
+        remedy = f"the folder {path.parent} must exist and be writable"
+    elif "locked" in reason or "busy" in reason:
+        remedy = "another process holds the write lock for too long"
+    elif "not a database" in reason or "malformed" in reason:
+        remedy = "the file is damaged or not SQLite; restore it from a backup, nothing in it was changed"
+    return StoreUnavailableError(f"{path}: {reason}; {remedy}", unknown=unknown, path=str(path))
+
+
+def database_from_url(url: LoomURL, context: AdapterContext) -> Database:
+    """The database of a ``sqlite://`` URL, one per context and file.
+
+    ``sqlite:///loom.db`` is relative to the working folder, ``sqlite:////var/lib/loom.db`` absolute.
+    ``?synchronous=FULL|EXTRA|NORMAL|OFF`` (default FULL) and ``?busy_timeout=SECONDS`` (default 30).
+    """
+    path = Path(url.path.removeprefix("/") or "loom.db").absolute()
+    synchronous = url.query.get("synchronous", "FULL")
+    timeout = float(url.query.get("busy_timeout", "30"))
+    return context.shared(
+        f"sqlite:{path}", lambda: Database(path, synchronous=synchronous, busy_timeout=timeout)
+    )

@@ -1,0 +1,78 @@
+"""URLs that choose adapters: parsing, and printing without credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+
+from ..clock import Clock, SystemClock
+from ..errors import ConfigurationError
+
+__all__ = ["AdapterContext", "LoomURL"]
+
+T = TypeVar("T")
+
+
+class LoomURL(msgspec.Struct, frozen=True):
+    """A parsed adapter URL. ``str()`` and ``repr()`` never show credentials; ``raw`` is for drivers only."""
+
+    scheme: str
+    raw: str
+    username: str = ""
+    password: str = ""
+    host: str = ""
+    port: int | None = None
+    path: str = ""
+    query: dict[str, str] = {}
+
+    @classmethod
+    def parse(cls, text: str) -> LoomURL:
+        """Raises ConfigurationError, without repeating credentials, when ``text`` is not a URL."""
+        scheme, separator, _ = text.partition("://")
+        if not separator or not scheme:
+            raise ConfigurationError(
+                "an adapter URL looks like scheme://…, for example sqlite:///loom.db; this one has no scheme://"
+            )
+        parts = urlsplit(text)
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise ConfigurationError(f"{scheme}://…: the port is not a number from 0 to 65535") from error
+        return cls(
+            scheme=scheme.lower(),
+            raw=text,
+            username=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            host=parts.hostname or "",
+            port=port,
+            path=unquote(parts.path),
+            query=dict(parse_qsl(parts.query, keep_blank_values=True)),
+        )
+
+    def __str__(self) -> str:
+        credentials = "***@" if self.username or self.password else ""
+        port = "" if self.port is None else f":{self.port}"
+        secret = ("password", "secret", "key", "token", "sig", "credential")
+        shown = [f"{k}={'***' if any(s in k.lower() for s in secret) else v}" for k, v in self.query.items()]
+        return f"{self.scheme}://{credentials}{self.host}{port}{self.path}{'?' + '&'.join(shown) if shown else ''}"
+
+    def __repr__(self) -> str:
+        return f"LoomURL({str(self)!r})"
+
+
+class AdapterContext:
+    """What an adapter is built with: the clock, and a place to share a connection between the ports of one URL."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self._shared: dict[str, Any] = {}
+
+    def shared(self, key: str, make: Callable[[], T]) -> T:
+        """The object that an earlier adapter of this context made under ``key``, or a new one."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        found: T = self._shared[key]
+        return found

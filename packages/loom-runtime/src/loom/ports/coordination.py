@@ -1,0 +1,82 @@
+"""CoordinationAdapter: who is in the fleet, who owns which shard, who leads."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from .port import Port
+
+__all__ = ["CoordinationAdapter", "Member", "ShardLease"]
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A host. ``serves`` are the actor types and workflow names it has code for; ``started_at`` is Unix time."""
+
+    id: str
+    serves: tuple[str, ...] = ()
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    started_at: float = 0.0
+    draining: bool = False
+
+
+class ShardLease(msgspec.Struct, frozen=True):
+    """A shard's owner. ``epoch`` grows by one with every change of owner: it is the fence of the owner's appends."""
+
+    shard: int
+    owner: str
+    epoch: int
+
+
+class CoordinationAdapter(Port):
+    """Membership, shard ownership and leadership.
+
+    Ownership makes the fleet fast, not correct: a paused owner may believe in a shard that another has taken. The
+    journal's compare-and-append decides.
+    """
+
+    member_ttl: float = 10.0
+    """Seconds without a heartbeat after which a member counts as dead. Adapters with a better sign of life may be quicker."""
+
+    @abstractmethod
+    async def shard_count(self, wanted: int) -> int:
+        """Store ``wanted`` as the fleet's number of shards if none is stored, and return the stored number."""
+
+    @abstractmethod
+    async def join(self, member: Member) -> None:
+        """Enter the fleet, or replace one's own record (to change ``serves`` or ``draining``)."""
+
+    @abstractmethod
+    async def heartbeat(self, member_id: str) -> None:
+        """Stay alive for another ``member_ttl``. Raises NotAMemberError when one had been declared dead: own nothing."""
+
+    @abstractmethod
+    async def leave(self, member_id: str) -> None:
+        """Leave the fleet and release every shard and leadership one held. Harmless when repeated."""
+
+    @abstractmethod
+    async def members(self) -> list[Member]:
+        """The members alive now, in the order of their ids."""
+
+    @abstractmethod
+    async def claim(self, member_id: str, shards: Sequence[int]) -> list[ShardLease]:
+        """Take those of ``shards`` that are free, or whose owner is dead; keep those one has. Returns what one now owns of them.
+
+        A shard's epoch grows when it changes hands and only then. Raises NotAMemberError.
+        """
+
+    @abstractmethod
+    async def release(self, member_id: str, shards: Iterable[int]) -> None:
+        """Free shards that one owns; others are left alone."""
+
+    @abstractmethod
+    async def owners(self) -> dict[int, ShardLease]:
+        """Every owned shard. A lease whose owner has died is listed until somebody claims the shard."""
+
+    @abstractmethod
+    async def lead(self, role: str, member_id: str) -> bool:
+        """Whether ``member_id`` is now the leader of ``role``: becomes it when there is none, or when that one is dead."""
