@@ -1,0 +1,1 @@
+"""Hypothesis state machines that compare an adapter with a plain model, one a primitive."""
