@@ -16,8 +16,11 @@ from ...plugins.urls import AdapterContext, LoomURL
 
 __all__ = ["Database", "database_from_url"]
 
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
+GroupedWork = Callable[[sqlite3.Connection, list[Any]], list[Any]]
 
 _POLL_SECONDS = 0.01
 
@@ -58,6 +61,7 @@ class Database:
             self._watch = self._connect()
             self._version = self._data_version()
         except BaseException:
+            self._users -= 1
             await self._shut()
             raise
 
@@ -77,6 +81,17 @@ class Database:
         if self._writer is None:
             raise StoreUnavailableError(f"{self.path} is not open; call start() first", path=str(self.path))
         result: T = await self._writer.submit(work)
+        return result
+
+    async def write_grouped(self, work: Callable[[sqlite3.Connection, list[Item]], list[Outcome]], item: Item) -> Outcome:
+        """Like ``write``, but ``work`` is called once for all items that wait with it, and returns an outcome for each.
+
+        Items keep their order; the group runs where its first item stood among the other functions of the
+        transaction. For hot paths: one statement can then serve many callers.
+        """
+        if self._writer is None:
+            raise StoreUnavailableError(f"{self.path} is not open; call start() first", path=str(self.path))
+        result: Outcome = await self._writer.submit(work, item)
         return result
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -151,6 +166,13 @@ class Database:
             self._watch = None
 
 
+_ALONE: Any = object()
+"""The item of a function that is called for itself and not for a group."""
+
+_Job = tuple[Any, Any, asyncio.Future[Any]]
+"""A function, its item, and who waits for the outcome."""
+
+
 class _Worker:
     """A connection on its own thread. Functions submitted while it is busy make up its next transaction."""
 
@@ -162,21 +184,21 @@ class _Worker:
         self._done = done
         self._path = path
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._waiting: list[_Job] = []
         self._busy = False
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._batches: SimpleQueue[list[tuple[Work, asyncio.Future[Any]]] | None] = SimpleQueue()
+        self._batches: SimpleQueue[list[_Job] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"loom-sqlite {path.name}", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work) -> asyncio.Future[Any]:
+    def submit(self, work: Work | GroupedWork, item: Any = _ALONE) -> asyncio.Future[Any]:
         future = self._loop.create_future()
         if self._closed:
             future.set_exception(StoreUnavailableError(f"{self._path} is closed", path=str(self._path)))
             return future
-        self._waiting.append((work, future))
+        self._waiting.append((work, item, future))
         if not self._busy:
             self._busy = True
             self._idle.clear()
@@ -198,8 +220,8 @@ class _Worker:
             self._busy = False
             self._idle.set()
 
-    def _finish(self, batch: list[tuple[Work, asyncio.Future[Any]]], outcomes: list[Any]) -> None:
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
+    def _finish(self, batch: list[_Job], outcomes: list[Any]) -> None:
+        for (_, _, future), outcome in zip(batch, outcomes, strict=True):
             if future.done():
                 continue
             if isinstance(outcome, _Failure):
@@ -208,21 +230,22 @@ class _Worker:
                 future.set_result(outcome)
         if self._done is not None:
             self._done()
-        self._dispatch()
+        # Behind the tasks just woken: what they submit next joins the next transaction instead of waiting for it.
+        self._loop.call_soon(self._dispatch)
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
-            outcomes = self._transact([work for work, _ in batch])
+            outcomes = self._transact(batch)
             if outcomes is None:
-                outcomes = [(self._transact([work], alone=True) or [None])[0] for work, _ in batch]
+                outcomes = [(self._transact([job], alone=True) or [None])[0] for job in batch]
             self._loop.call_soon_threadsafe(self._finish, batch, outcomes)
 
-    def _transact(self, works: list[Work], *, alone: bool = False) -> list[Any] | None:
+    def _transact(self, batch: list[_Job], *, alone: bool = False) -> list[Any] | None:
         """The outcomes, or None when one of several failed and each must be tried alone."""
         connection, committing = self._connection, False
         try:
             connection.execute(self._transaction)
-            outcomes = [work(connection) for work in works]
+            outcomes = _run_all(connection, batch)
             committing = True
             connection.execute("COMMIT")
             return outcomes
@@ -232,14 +255,30 @@ class _Worker:
                     connection.execute("ROLLBACK")
             except sqlite3.Error as rollback_error:
                 error.add_note(f"and the rollback failed: {rollback_error}")
-            if not alone and not committing and len(works) > 1:
+            if not alone and not committing and len(batch) > 1:
                 return None
             if isinstance(error, sqlite3.Error):
                 failure: Exception = _unavailable(self._path, error, unknown=committing)
                 failure.__cause__ = error
             else:
                 failure = error
-            return [_Failure(failure)] * len(works)
+            return [_Failure(failure)] * len(batch)
+
+
+def _run_all(connection: sqlite3.Connection, batch: list[_Job]) -> list[Any]:
+    outcomes: list[Any] = [None] * len(batch)
+    groups: dict[Any, list[int]] = {}
+    for index, (work, item, _) in enumerate(batch):
+        if item is not _ALONE:
+            groups.setdefault(work, []).append(index)
+    for index, (work, item, _) in enumerate(batch):
+        if item is _ALONE:
+            outcomes[index] = work(connection)
+        elif (members := groups.pop(work, None)) is not None:
+            results = work(connection, [batch[member][1] for member in members])
+            for member, result in zip(members, results, strict=True):
+                outcomes[member] = result
+    return outcomes
 
 
 class _Failure:
