@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -100,6 +100,15 @@ class Database:
             raise StoreUnavailableError(f"{self.path} is not open; call start() first", path=str(self.path))
         result: T = await self._reader.submit(work)
         return result
+
+    async def create(self, schema: Sequence[str]) -> None:
+        """Run ``CREATE … IF NOT EXISTS`` statements in one transaction."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            for statement in schema:
+                connection.execute(statement)
+
+        await self.write(work)
 
     async def changed(self, timeout: float) -> bool:
         """Wait until any process commits to the file, or ``timeout`` seconds; say whether it did.
