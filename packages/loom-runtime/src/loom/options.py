@@ -82,7 +82,7 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-OPTION_TYPES: dict[str, type[int] | type[float]] = {  # noqa: PYI055
+OPTION_TYPES: dict[str, type[int] | type[float]] = {
     field.name: int if isinstance(field.default, int) else float for field in msgspec.structs.fields(RuntimeOptions)
 }
 """The type of every option by its name, in the order of their declaration."""

@@ -156,7 +156,8 @@ def _from_environment(environ: Mapping[str, str]) -> _Layer:
             near = closest(variable, known, cutoff=0.88)
             if near is not None and not environ.get(near):
                 raise ConfigurationError(
-                    f"the environment variable {variable} means nothing to Loom; did you mean {near}?", variable=variable
+                    f"the environment variable {variable} means nothing to Loom; did you mean {near}?",
+                    variable=variable,
                 )
     return layer
 
@@ -270,5 +271,6 @@ def _check_choice(value: tuple[str, Source], choices: tuple[str, ...], what: str
         near = closest(text, choices, cutoff=0.5)
         hint = f"; did you mean {near!r}?" if near else ""
         raise ConfigurationError(
-            f"{source}: {what} must be {', '.join(choices[:-1])} or {choices[-1]}, not {text!r}{hint}", source=str(source)
+            f"{source}: {what} must be {', '.join(choices[:-1])} or {choices[-1]}, not {text!r}{hint}",
+            source=str(source),
         )

@@ -43,7 +43,8 @@ class TomlFile:
             value = value.get(part, {})
         for key, found in value.items():
             if key not in known:
-                raise self.complaint(dotted, key, f"is not a known key of {self._named(dotted)}; {did_you_mean(key, known)}")
+                hint = did_you_mean(key, known)
+                raise self.complaint(dotted, key, f"is not a known key of {self._named(dotted)}; {hint}")
             if isinstance(found, bool) or not isinstance(found, known[key]):
                 raise self.complaint(dotted, key, f"must be {_wanted(known[key])}, not {_kind(found)}")
         return dict(value)
@@ -59,7 +60,7 @@ class TomlFile:
         return f"[{dotted}]" if dotted else "the file"
 
     def _line(self, dotted: str, key: str) -> int | None:
-        """Where the key is written. The parser does not tell, so this looks for it; None when it is not plain to see."""
+        """Where the key is written. The parser does not tell, so this looks for it; None when it is not found."""
         full = (f"{dotted}.{key}" if dotted else key).split(".")
         table: list[str] = []
         for number, line in enumerate(self.text.splitlines(), 1):
