@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from ...ports.documents import Collection, Query
+from ...ports.documents import Collection, Document, Query
 from ..document_rules import comparable, decode_cursor
 
 __all__ = ["column_value", "create", "fields_of", "prune_sql", "query_sql", "row_of", "table_name", "upsert_sql"]
@@ -26,6 +26,7 @@ _BACKFILL_ROWS = 1000
 
 
 def table_name(collection: str) -> str:
+    """The table of a collection."""
     return f"documents_{collection}"
 
 
@@ -48,13 +49,10 @@ def column_value(value: Any) -> Any:
     return (_TRUE if value else _FALSE) if isinstance(value, bool) else key[1]
 
 
-def row_of(
-    fields: Sequence[str], partition: str, id: str, etag: str, expires_at: float | None, data: bytes, body: dict[str, Any]
-) -> tuple[Any, ...]:
+def row_of(fields: Sequence[str], document: Document, data: bytes) -> tuple[Any, ...]:
     """The parameters of ``upsert_sql``."""
-    if not fields:
-        return (partition, id, etag, expires_at, data.decode())
-    return (partition, id, etag, expires_at, data.decode(), *[column_value(body.get(field)) for field in fields])
+    fixed = (document.partition, document.id, document.etag, document.expires_at, data.decode())
+    return (*fixed, *[column_value(document.body.get(field)) for field in fields]) if fields else fixed
 
 
 def fields_of(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:

@@ -128,7 +128,8 @@ class SqliteDocumentStore(DocumentStore):
             return Page([])
         sql, parameters = statement
         rows = await self._database.read(lambda connection: connection.execute(sql, parameters).fetchall())
-        documents = [Document(row[0], row[1], msgspec.json.decode(row[2]), row[3], row[4]) for row in rows[: query.limit]]
+        decode = msgspec.json.decode
+        documents = [Document(row[0], row[1], decode(row[2]), row[3], row[4]) for row in rows[: query.limit]]
         more = len(rows) > query.limit
         cursor = rules.encode_cursor(documents[-1], query.order_by) if more else None
         now = self._clock.now()
@@ -192,9 +193,8 @@ class _TableWriter:
             if change.document is not None:
                 self._connection.execute(self._upsert, self._row(change))
             else:
-                self._connection.execute(
-                    f'DELETE FROM "{self._table}" WHERE partition = ? AND id = ?', (batch.partition, change.operation.id)
-                )
+                delete = f'DELETE FROM "{self._table}" WHERE partition = ? AND id = ?'
+                self._connection.execute(delete, (batch.partition, change.operation.id))
         return None
 
     def _create(self, batch: _Batch) -> PortError | None:
@@ -207,15 +207,13 @@ class _TableWriter:
         if operation.if_match is None and not (isinstance(operation, Put) and operation.create_only):
             return None
         found = self._connection.execute(
-            f'SELECT etag FROM "{self._table}" WHERE partition = ? AND id = ? AND (expires_at IS NULL OR expires_at > ?)',
+            f'SELECT etag FROM "{self._table}" WHERE partition = ? AND id = ? '
+            "AND (expires_at IS NULL OR expires_at > ?)",
             (batch.partition, operation.id, batch.now),
         ).fetchone()
         collection = self._table.removeprefix("documents_")
         return rules.conflict(collection, batch.partition, operation, found and found[0])
 
     def _row(self, change: _Change) -> tuple[Any, ...]:
-        document = change.document
-        assert document is not None
-        return tables.row_of(
-            self._fields, document.partition, document.id, document.etag, document.expires_at, change.data, document.body
-        )
+        assert change.document is not None
+        return tables.row_of(self._fields, change.document, change.data)
