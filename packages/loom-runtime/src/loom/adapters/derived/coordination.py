@@ -72,7 +72,7 @@ class DocumentCoordination(DerivedStore, CoordinationAdapter):
     async def join(self, member: Member) -> None:
         check_key("member id", member.id)
         await self._liveness.enter(member.id)
-        await self._put_member(member.id, msgspec.to_builtins(member))
+        await self._put_member(member.id, msgspec.json.decode(msgspec.json.encode(member)))
 
     async def heartbeat(self, member_id: str) -> None:
         check_key("member id", member_id)
