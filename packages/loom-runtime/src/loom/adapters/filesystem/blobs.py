@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Self, TypeVar
+from typing import Self, TypeVar
 
 from ...clock import Clock, SystemClock
 from ...errors import LoomError, StoreUnavailableError
@@ -20,7 +20,7 @@ from ...ports.blobs import BlobInfo, BlobPage, BlobStore
 from ...ports.port import check_key
 from ..blob_rules import CHUNK, check_condition, check_limit, check_metadata, check_range, missing
 from ..file_lock import exclusively
-from .blob_file import read_info, sync_folder, write_info
+from .blob_file import PartFile, Reader, info_at, sync_folder
 from .names import SUFFIX, file_name, name_in
 
 __all__ = ["FileBlobStore"]
@@ -79,12 +79,11 @@ class FileBlobStore(BlobStore):
     ) -> BlobInfo:
         check_key("blob name", name)
         kept = check_metadata(name, metadata)
-        part = self._parts / secrets.token_hex(16)
-        file = await self._in_thread(lambda: part.open("xb"))
+        part = PartFile(self._parts / secrets.token_hex(16))
         try:
             size = 0
             async for piece in _pieces(data):
-                await self._in_thread(partial(file.write, piece))
+                await self._in_thread(partial(part.write, piece))
                 size += len(piece)
             info = BlobInfo(
                 name=name,
@@ -94,41 +93,36 @@ class FileBlobStore(BlobStore):
                 content_type=content_type,
                 metadata=kept,
             )
-            await self._in_thread(lambda: self._commit(file, part, info, if_match, create_only))
+            await self._in_thread(lambda: self._commit(part, info, if_match, create_only))
         finally:
-            file.close()
-            part.unlink(missing_ok=True)
+            part.discard()
         return info
 
     async def info(self, name: str) -> BlobInfo | None:
         check_key("blob name", name)
-        return await self._in_thread(lambda: _read(self.folder / file_name(name)))
+        return await self._in_thread(lambda: info_at(self.folder / file_name(name)))
 
     async def stream(self, name: str, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         check_key("blob name", name)
         check_range(start, length)
-        file, left = await self._in_thread(lambda: self._open(name, start, length))
+        reader = Reader(self.folder / file_name(name))
         try:
-            while left > 0:
-                chunk = await self._in_thread(partial(file.read, min(left, CHUNK)))
-                if not chunk:
-                    raise StoreUnavailableError(f"{file.name} ended {left} bytes early", file=file.name)
-                left -= len(chunk)
+            await self._in_thread(lambda: _open(reader, name, start, length))
+            while chunk := await self._in_thread(partial(reader.read, CHUNK)):
                 yield chunk
         finally:
-            file.close()
+            reader.close()
 
     async def get(self, name: str) -> bytes:
         check_key("blob name", name)
 
         def read() -> bytes:
-            file, left = self._open(name, 0, None)
-            pieces = []
-            with file:
-                while left > 0 and (piece := file.read(left)):
-                    pieces.append(piece)
-                    left -= len(piece)
-            return b"".join(pieces)
+            reader = Reader(self.folder / file_name(name))
+            try:
+                _open(reader, name, 0, None)
+                return reader.rest()
+            finally:
+                reader.close()
 
         return await self._in_thread(read)
 
@@ -152,23 +146,20 @@ class FileBlobStore(BlobStore):
             except FileNotFoundError:
                 continue
 
-    def _commit(self, file: BinaryIO, part: Path, info: BlobInfo, if_match: str | None, create_only: bool) -> None:
-        write_info(file, info)
-        file.flush()
-        os.fsync(file.fileno())
-        file.close()
+    def _commit(self, part: PartFile, info: BlobInfo, if_match: str | None, create_only: bool) -> None:
+        part.finish(info)
         path = self.folder / file_name(info.name)
         with exclusively(self._lock(path)):
-            found = _read(path) if create_only or if_match is not None else None
+            found = info_at(path) if create_only or if_match is not None else None
             check_condition(info.name, None if found is None else found.etag, if_match, create_only)
-            part.replace(path)
+            part.place(path)
         sync_folder(self.folder)
 
     def _delete(self, name: str, if_match: str | None) -> bool:
         path = self.folder / file_name(name)
         with exclusively(self._lock(path)):
             if if_match is not None:
-                found = _read(path)
+                found = info_at(path)
                 check_condition(name, None if found is None else found.etag, if_match, False)
             try:
                 path.unlink()
@@ -176,21 +167,6 @@ class FileBlobStore(BlobStore):
                 return False
         sync_folder(self.folder)
         return True
-
-    def _open(self, name: str, start: int, length: int | None) -> tuple[BinaryIO, int]:
-        """The file at ``start``, and how many bytes are to be read."""
-        try:
-            file = (self.folder / file_name(name)).open("rb", buffering=0)
-        except FileNotFoundError:
-            raise missing(name) from None
-        try:
-            size = read_info(file).size
-            file.seek(min(start, size))
-        except BaseException:
-            file.close()
-            raise
-        left = max(0, size - start)
-        return file, left if length is None else min(left, length)
 
     def _list(self, prefix: str, limit: int, cursor: str | None) -> BlobPage:
         names: list[str] = []
@@ -200,14 +176,14 @@ class FileBlobStore(BlobStore):
                     continue
                 name = name_in(entry.name)
                 if name is None:
-                    info = _read(self.folder / entry.name)
+                    info = info_at(self.folder / entry.name)
                     name = None if info is None else info.name
                 if name is not None and name.startswith(prefix) and (cursor is None or name > cursor):
                     names.append(name)
         names.sort()
         page = []
         for name in names[:limit]:
-            info = _read(self.folder / file_name(name))
+            info = info_at(self.folder / file_name(name))
             if info is not None:
                 page.append(info)
         return BlobPage(page, names[limit - 1] if len(names) > limit else None)
@@ -231,12 +207,11 @@ class FileBlobStore(BlobStore):
             raise _unavailable(self.folder, error) from error
 
 
-def _read(path: Path) -> BlobInfo | None:
+def _open(reader: Reader, name: str, start: int, length: int | None) -> None:
     try:
-        with path.open("rb", buffering=0) as file:
-            return read_info(file)
+        reader.open(start, length)
     except FileNotFoundError:
-        return None
+        raise missing(name) from None
 
 
 async def _pieces(data: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
