@@ -26,15 +26,6 @@ def tree(root: type[LoomError]) -> Iterator[type[LoomError]]:
 
 
 ALL = sorted({error for error in tree(LoomError) if error.__module__ == errors.__name__}, key=lambda e: e.__name__)
-LOSES_ATTRIBUTES = {
-    "FencedError",
-    "JournalConflictError",
-    "OutcomeUnknownError",
-    "ProductionGuardError",
-    "RemoteError",
-    "StoreUnavailableError",
-}
-"""Errors whose own attributes (``head``, ``unknown``, ...) do not survive pickle yet: only the context is rebuilt."""
 
 every_error = pytest.mark.parametrize("error", ALL, ids=lambda error: error.__name__)
 
@@ -105,8 +96,6 @@ def test_message_and_context_survive_pickle_and_copy(error: type[LoomError]) -> 
 
 
 @every_error
-def test_attributes_survive_pickle(error: type[LoomError], request: pytest.FixtureRequest) -> None:
-    if error.__name__ in LOSES_ATTRIBUTES:
-        request.applymarker(pytest.mark.xfail(reason="known fault of LoomError.__reduce__"))
+def test_attributes_survive_pickle(error: type[LoomError]) -> None:
     original = error("what happened", stream="actor/Account/alice")
     assert vars(pickle.loads(pickle.dumps(original))) == vars(original)

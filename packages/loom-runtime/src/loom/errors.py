@@ -136,13 +136,13 @@ class LoomError(Exception):
         self.context: dict[str, Any] = context
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.context)
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
 
 
-def _rebuild(cls: type[LoomError], args: tuple[Any, ...], context: dict[str, Any]) -> LoomError:
+def _rebuild(cls: type[LoomError], args: tuple[Any, ...], attributes: dict[str, Any]) -> LoomError:
     error = cls.__new__(cls, *args)
     Exception.__init__(error, *args)
-    error.context = context
+    error.__dict__.update(attributes)
     return error
 
 

@@ -1,0 +1,45 @@
+"""The runtime's own tasks: kept alive, run outside any caller's context, waited for at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+__all__ = ["Background"]
+
+_log = logging.getLogger("loom")
+
+
+class Background:
+    """Spawns tasks in one clean context, so that nothing of a turn leaks into them."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.Context()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[Any]:
+        """Run ``work``; an exception that nobody awaits is logged."""
+        task = self._loop.create_task(work, name=name, context=self._context)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    async def cancel(self) -> None:
+        """Cancel what still runs and wait for it."""
+        while self._tasks:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=5.0)
+            if all(not task.done() for task in tasks):
+                _log.warning("loom: %d background tasks did not end when cancelled: %s", len(tasks), tasks[0])
+                return
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("loom: background task %s failed", task.get_name(), exc_info=error)

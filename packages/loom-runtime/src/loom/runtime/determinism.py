@@ -1,0 +1,51 @@
+"""The event loop that a workflow sees: it refuses everything that would not be the same in a replay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from ..errors import NonDeterminismError
+
+__all__ = ["forbidden", "sealed"]
+
+_REPLACEMENTS = {
+    "create_task": "asyncio.create_task and TaskGroup: use ctx.gather",
+    "create_future": "asyncio.sleep, Event, Queue and the like: use ctx.sleep or ctx.wait_signal",
+    "call_later": "timers: use ctx.sleep, or timeout= of ctx.step and ctx.wait_signal",
+    "call_at": "asyncio.timeout: use timeout= of ctx.step and ctx.wait_signal",
+    "call_soon": "callbacks: use ctx.gather",
+    "run_in_executor": "threads: use ctx.step with a plain function",
+    "time": "loop.time: use ctx.now",
+}
+
+
+class _SealedLoop:
+    """Stands in for the running loop while workflow code runs."""
+
+    def __getattr__(self, name: str) -> Any:
+        forbidden(_REPLACEMENTS.get(name, f"loop.{name}: touch the world in ctx.step"))
+
+    def __hash__(self) -> int:
+        forbidden("asyncio.current_task, TaskGroup and timeout: use ctx.gather, or timeout= of ctx.step")
+
+
+_SEALED: Any = _SealedLoop()
+
+
+def forbidden(what: str) -> NoReturn:
+    """Raise NonDeterminismError naming the replacement."""
+    raise NonDeterminismError(f"not in a workflow, where a replay would differ: {what}")
+
+
+@contextmanager
+def sealed() -> Iterator[None]:
+    """Hide the running event loop from the code inside."""
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(_SEALED)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(running)

@@ -1,0 +1,185 @@
+"""The inbox: reads the mailbox queues of the shards that this host owns, and settles what was read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from ..codec import encode
+from ..ports import Delivery, OutgoingMessage
+from .crashpoints import crash_point
+from .entries import unwrap, wrap
+from .job import Job
+from .messages import Kind, Reply, decode_message, mailbox_queue
+
+if TYPE_CHECKING:
+    from .host import Host
+
+__all__ = ["Inbox"]
+
+_log = logging.getLogger("loom.inbox")
+LEASE = 30.0
+_BATCH = 500
+_WAIT = 1.0
+_REPLY_LIFE = 300.0
+
+
+class Inbox:
+    """Receives in batches, keeps leases alive while work goes on, and acks last."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._outstanding: dict[str, Delivery] = {}
+        self._given_back: set[str] = set()
+        self._reader: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._settling: list[tuple[Job, Reply | None]] = []
+        self._settler: asyncio.Task[None] | None = None
+        self._beginning: list[tuple[Delivery, asyncio.Future[bool]]] = []
+        self.stopped = False
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._reader = self._host.background.spawn(self._read(), "loom inbox")
+        self._keeper = self._host.background.spawn(self._keep(), "loom leases")
+
+    async def stop(self) -> None:
+        """Read nothing more; what was read goes on."""
+        self.stopped = True
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])
+
+    async def close(self) -> None:
+        """Settle what has an end, and give back the rest unharmed."""
+        while self._settler is not None:
+            await asyncio.wait([self._settler])
+        if self._keeper is not None:
+            self._keeper.cancel()
+        for delivery in list(self._outstanding.values()):
+            await self._host.queue.nack(delivery)
+        self._outstanding.clear()
+
+    async def give_back(self, shards: set[int]) -> None:
+        """Return what was read from shards that are going to another host and has not begun."""
+        queues = {mailbox_queue(shard) for shard in shards}
+        for receipt, delivery in list(self._outstanding.items()):
+            if delivery.queue in queues:
+                self._outstanding.pop(receipt, None)
+                await self._host.queue.nack(delivery)
+
+    @property
+    def outstanding(self) -> int:
+        """How many requests were read and are not settled."""
+        return len(self._outstanding)
+
+    async def begin(self, delivery: Delivery) -> bool:
+        """Charge an attempt, together with others that begin in the same moment. False when the lease was lost."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._beginning.append((delivery, future))
+        if len(self._beginning) == 1:
+            self._host.background.spawn(self._begin(), "loom begin")
+        return await future
+
+    def suspicious(self, delivery: Delivery) -> bool:
+        """Whether an earlier attempt ended without a word: the host may have crashed over it."""
+        return delivery.attempts > 0 and delivery.id not in self._given_back
+
+    def settle(self, job: Job, reply: Reply | None) -> None:
+        """Send the reply, then ack; together with others that end in the same moment."""
+        self._settling.append((job, reply))
+        if self._settler is None:
+            self._settler = self._host.background.spawn(self._settle(), "loom settle")
+
+    async def retry(self, delivery: Delivery, delay: float) -> None:
+        """Give a message back after a failure that was reported."""
+        self._outstanding.pop(delivery.receipt, None)
+        self._given_back.add(delivery.id)
+        await self._host.queue.nack(delivery, delay=delay)
+
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """Give a message up."""
+        self._outstanding.pop(delivery.receipt, None)
+        _log.error("loom: %s goes to the dead letters of %s: %s", delivery.id, delivery.queue, reason)
+        await self._host.queue.dead_letter(delivery, reason)
+
+    def forget(self, delivery: Delivery) -> None:
+        """Neither ack nor nack: the lease will end and the message come again."""
+        self._outstanding.pop(delivery.receipt, None)
+
+    async def _read(self) -> None:
+        host, pause = self._host, 0.05
+        while True:
+            queues = [mailbox_queue(shard) for shard in host.placement.epochs]
+            try:
+                if not queues:
+                    await host.clock.sleep(0.1)
+                    continue
+                deliveries = await host.queue.receive(queues, limit=_BATCH, lease=LEASE, wait=_WAIT)
+                pause = 0.05
+            except Exception as error:
+                _log.warning("loom: mailboxes can't be read: %s", error)
+                await host.clock.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            for delivery in deliveries:
+                self._outstanding[delivery.receipt] = delivery
+                try:
+                    message = decode_message(unwrap(delivery.body, host.codecs))
+                except Exception as error:
+                    await self.dead_letter(delivery, f"it can't be read: {error}")
+                    continue
+                host.deliver(Job(message, delivery=delivery))
+            while len(self._outstanding) > 4 * _BATCH:
+                await asyncio.sleep(0.005)
+
+    async def _keep(self) -> None:
+        while True:
+            await self._host.clock.sleep(LEASE / 3)
+            deliveries = list(self._outstanding.values())
+            if deliveries:
+                try:
+                    await self._host.queue.extend(deliveries, LEASE)
+                except Exception as error:
+                    _log.warning("loom: %d leases can't be extended: %s", len(deliveries), error)
+
+    async def _begin(self) -> None:
+        batch, self._beginning = self._beginning, []
+        try:
+            outcomes = await self._host.queue.begin([delivery for delivery, _ in batch])
+        except Exception as error:
+            _log.warning("loom: attempts can't be charged: %s", error)
+            outcomes = [False] * len(batch)
+        for (delivery, future), begun in zip(batch, outcomes, strict=True):
+            if not begun:
+                self.forget(delivery)
+            future.set_result(begun)
+
+    async def _settle(self) -> None:
+        host = self._host
+        try:
+            while self._settling:
+                batch, self._settling = self._settling, []
+                now = host.clock.now()
+                replies = [
+                    OutgoingMessage(
+                        queue=job.message.reply_to, id=f"{reply.id}/{job.delivery.receipt}" if job.delivery else reply.id,
+                        body=wrap(encode(reply), host.codecs), expires_at=now + _REPLY_LIFE,
+                    )
+                    for job, reply in batch
+                    if reply is not None and job.message.reply_to and job.message.kind is not Kind.SEND
+                ]  # fmt: skip
+                deliveries = [job.delivery for job, _ in batch if job.delivery is not None]
+                try:
+                    if replies:
+                        await host.queue.send_many(replies)
+                        crash_point("turn.replied")
+                    await host.queue.ack(deliveries)
+                except Exception as error:
+                    _log.warning("loom: %d requests are done but can't be acked, they will come again: %s", len(batch), error)
+                for delivery in deliveries:
+                    self._outstanding.pop(delivery.receipt, None)
+                    self._given_back.discard(delivery.id)
+        finally:
+            self._settler = None

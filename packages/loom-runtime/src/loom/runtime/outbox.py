@@ -1,0 +1,84 @@
+"""The outbox: committed outgoing messages on their way to the queue. One pump for every configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from ..clock import Clock
+from ..codec import PayloadCodec, encode
+from ..ports import MessageQueue, OutgoingMessage
+from .background import Background
+from .entries import wrap
+from .messages import Message, mailbox_queue, shard_of
+
+__all__ = ["Outbox", "envelope"]
+
+_log = logging.getLogger("loom.outbox")
+_MAX_BATCH = 500
+
+
+def envelope(message: Message, shards: int, codecs: tuple[PayloadCodec, ...], now: float) -> OutgoingMessage:
+    """The message as the mailbox queue of its shard takes it; messages of one actor stay in order."""
+    return OutgoingMessage(
+        queue=mailbox_queue(shard_of(message.stream, shards)),
+        id=message.id,
+        body=wrap(encode(message), codecs),
+        group=message.stream,
+        delay=max(0.0, message.sent_at - now),
+        expires_at=message.expires_at or None,
+    )
+
+
+class Outbox:
+    """Sends what journal entries have promised, in the order of commits, until the queue has it durably."""
+
+    def __init__(
+        self, queue: MessageQueue, clock: Clock, background: Background, shards: int, codecs: tuple[PayloadCodec, ...]
+    ) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._background = background
+        self._shards = shards
+        self._codecs = codecs
+        self._waiting: list[tuple[Sequence[Message], asyncio.Future[None]]] = []
+        self._pump: asyncio.Task[None] | None = None
+
+    def send(self, messages: Sequence[Message]) -> asyncio.Future[None]:
+        """Queue messages; the future ends when all are durably queued. Sending again is harmless: ids are the same."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((messages, future))
+        if self._pump is None:
+            self._pump = self._background.spawn(self._run(), "loom outbox")
+        return future
+
+    async def drain(self) -> None:
+        """Wait until everything handed over is queued."""
+        while self._pump is not None:
+            await asyncio.wait([self._pump])
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
+                now = self._clock.now()
+                outgoing = [envelope(m, self._shards, self._codecs, now) for messages, _ in batch for m in messages]
+                await self._deliver(outgoing)
+                for _, future in batch:
+                    if not future.done():
+                        future.set_result(None)
+        finally:
+            self._pump = None
+
+    async def _deliver(self, outgoing: list[OutgoingMessage]) -> None:
+        pause = 0.05
+        while True:
+            try:
+                await self._queue.send_many(outgoing)
+                return
+            except Exception as error:
+                # The entry is committed: giving up would lose the message, so the only way is on.
+                _log.warning("loom: %d outgoing messages wait for the queue: %s", len(outgoing), error)
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, 5.0)

@@ -1,0 +1,103 @@
+"""Pending records: what a shard has in hand, so that whoever takes the shard over can find it.
+
+A record is written before work outlives its delivery (a step, a timer, a message on its way, a run) and removed after
+the entry that finishes it. It is a hint: what fires is checked against the journal. A run's record stays, without a
+due time, as the run's line in ``loom runs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from ..ports import Collection, Condition, DocumentStore, Query
+from .messages import split_stream
+
+__all__ = ["PENDING", "PendingRecord", "PendingRecords"]
+
+PENDING = Collection(
+    "pending", indexes=(("due",), ("status", "since"), ("workflow", "since"), ("workflow", "status", "since"), ("since",))
+)
+
+
+class PendingRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Work on ``stream`` that is due at ``due`` (Unix time), or a run's line with ``due`` None.
+
+    ``resumed`` counts how often a host has begun to resume it without getting through: a sign of poison.
+    """
+
+    stream: str
+    due: float | None = None
+    resumed: int = 0
+    workflow: str | None = None
+    status: str | None = None
+    since: float | None = None
+    ended: float | None = None
+    error: str | None = None
+
+
+class PendingRecords:
+    """The records of all shards, in one collection partitioned by shard."""
+
+    def __init__(self, documents: DocumentStore) -> None:
+        self._documents = documents
+
+    async def start(self) -> None:
+        """Make the collection exist."""
+        await self._documents.ensure([PENDING])
+
+    async def put(self, shard: int, record: PendingRecord) -> None:
+        """Write or replace the record of a stream; durable when it returns."""
+        await self._documents.put("pending", str(shard), record.stream, _body(record))
+
+    async def remove(self, shard: int, stream: str) -> None:
+        """The work is finished."""
+        await self._documents.delete("pending", str(shard), stream)
+
+    async def get(self, shard: int, stream: str) -> PendingRecord | None:
+        """The record of a stream, or None."""
+        found = await self._documents.get("pending", str(shard), stream)
+        return None if found is None else msgspec.convert(found.body, PendingRecord)
+
+    async def of_shard(self, shard: int) -> AsyncIterator[PendingRecord]:
+        """Every record of a shard that has a due time, earliest first."""
+        query = Query(partition=str(shard), where=(Condition("due", ">=", 0),), order_by="due", limit=500)
+        async for record in self._all(query):
+            yield record
+
+    async def runs(
+        self, *, status: str | None = None, workflow: str | None = None, since: float = 0.0, limit: int = 100
+    ) -> list[PendingRecord]:
+        """Lines of runs that began at or after ``since``, newest first. May lag behind across shards."""
+        where = [Condition("since", ">=", since)]
+        if workflow is not None:
+            where.append(Condition("workflow", "==", workflow))
+        if status is not None:
+            where.append(Condition("status", "==", status))
+        found: list[PendingRecord] = []
+        async for record in self._all(Query(where=tuple(where), order_by="since", descending=True, limit=min(limit, 500))):
+            found.append(record)
+            if len(found) >= limit:
+                break
+        return found
+
+    async def _all(self, query: Query) -> AsyncIterator[PendingRecord]:
+        while True:
+            page = await self._documents.query("pending", query)
+            for document in page.documents:
+                yield msgspec.convert(document.body, PendingRecord)
+            if page.cursor is None:
+                return
+            query = msgspec.structs.replace(query, cursor=page.cursor)
+
+
+def _body(record: PendingRecord) -> dict[str, Any]:
+    body: dict[str, Any] = msgspec.to_builtins(record)
+    return body
+
+
+def run_record(stream: str, *, due: float | None, status: str, since: float, **rest: Any) -> PendingRecord:
+    """The record of a run: found by workflow, status and start."""
+    return PendingRecord(stream=stream, due=due, workflow=split_stream(stream)[1], status=status, since=since, **rest)

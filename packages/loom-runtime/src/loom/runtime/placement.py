@@ -1,0 +1,132 @@
+"""Placement: which shards this host owns, and who should own which."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import blake2b
+
+from ..clock import Clock
+from ..errors import NotAMemberError, ShardCountError
+from ..ports import CoordinationAdapter, Member
+from .background import Background
+
+__all__ = ["Placement", "preferred_owner"]
+
+_log = logging.getLogger("loom.placement")
+
+
+def preferred_owner(shard: int, members: Sequence[str]) -> str:
+    """Rendezvous hashing: of all members the one whose hash with the shard is highest. A join moves only its share."""
+    return max(members, key=lambda member: blake2b(f"{shard}\x00{member}".encode(), digest_size=8).digest())
+
+
+class Placement:
+    """Joins the fleet, keeps this member alive, and takes and gives shards until each is where it should be.
+
+    ``on_gained`` is awaited with new shards before they count as owned; ``on_losing`` before they are released.
+    """
+
+    def __init__(
+        self, coordination: CoordinationAdapter, member: Member, shards: int, clock: Clock, background: Background,
+    ) -> None:  # fmt: skip
+        self._coordination = coordination
+        self.member = member
+        self.shards = shards
+        self._clock = clock
+        self._background = background
+        self.epochs: dict[int, int] = {}
+        self.alone = True
+        self.on_gained: Callable[[list[int]], Awaitable[None]] | None = None
+        self.on_losing: Callable[[list[int]], Awaitable[None]] | None = None
+        self._loop: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Join and take the shards that are free and ours. Raises ShardCountError when the fleet has another number."""
+        stored = await self._coordination.shard_count(self.shards)
+        if stored != self.shards:
+            raise ShardCountError(
+                f"this fleet was started with {stored} shards and this host is set to {self.shards}; "
+                f"set shards = {stored} in loom.toml, or use another database",
+                stored=stored,
+                wanted=self.shards,
+            )
+        await self._coordination.join(self.member)
+        await self._balance()
+        self._loop = self._background.spawn(self._run(), "loom placement")
+
+    async def stop(self) -> None:
+        """Stop balancing; what is owned stays owned until ``leave``."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.wait([self._loop])
+            self._loop = None
+
+    async def leave(self) -> None:
+        """Release everything and leave the fleet."""
+        self.epochs.clear()
+        await self._coordination.leave(self.member.id)
+
+    def owns(self, shard: int) -> bool:
+        """Whether this host believes that the shard is its own."""
+        return shard in self.epochs
+
+    async def reread(self) -> None:
+        """After a conflict: learn from the store which shards are still ours, before anything is activated again."""
+        owners = await self._coordination.owners()
+        lost = []
+        for shard in list(self.epochs):
+            lease = owners.get(shard)
+            if lease is None or lease.owner != self.member.id:
+                lost.append(shard)
+            else:
+                self.epochs[shard] = lease.epoch
+        if lost:
+            await self._lose(lost, release=False)
+
+    async def _run(self) -> None:
+        beat = max(0.2, min(1.0, self._coordination.member_ttl / 5))
+        while True:
+            await self._clock.sleep(beat)
+            try:
+                await self._coordination.heartbeat(self.member.id)
+                await self._balance()
+            except NotAMemberError:
+                _log.warning("loom: %s was declared dead; giving up its shards and joining again", self.member.id)
+                await self._lose(list(self.epochs), release=False)
+                await self._coordination.join(self.member)
+            except Exception as error:
+                _log.warning("loom: the fleet can't be reached: %s", error)
+
+    async def _balance(self) -> None:
+        members = [m.id for m in await self._coordination.members() if not m.draining]
+        if self.member.id not in members:
+            members.append(self.member.id)
+        self.alone = len(members) == 1
+        if self.alone:
+            if len(self.epochs) == self.shards:
+                return
+            mine = set(range(self.shards))
+        else:
+            mine = {s for s in range(self.shards) if preferred_owner(s, members) == self.member.id}
+        surplus = [shard for shard in self.epochs if shard not in mine]
+        if surplus:
+            await self._lose(surplus, release=True)
+        missing = sorted(mine - self.epochs.keys())
+        if missing:
+            leases = await self._coordination.claim(self.member.id, missing)
+            gained = {lease.shard: lease.epoch for lease in leases}
+            if gained:
+                # Owned before recovery, so that what recovery finds can be activated.
+                self.epochs.update(gained)
+                if self.on_gained is not None:
+                    await self.on_gained(sorted(gained))
+
+    async def _lose(self, shards: list[int], *, release: bool) -> None:
+        for shard in shards:
+            self.epochs.pop(shard, None)
+        if self.on_losing is not None:
+            await self.on_losing(shards)
+        if release:
+            await self._coordination.release(self.member.id, shards)
