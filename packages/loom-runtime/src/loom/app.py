@@ -25,7 +25,6 @@ from .ports import CoordinationAdapter, DocumentStore, JournalStore, Member, Mes
 from .resources import Resources
 from .runtime.background import Background
 from .runtime.host import Host
-from .runtime.messages import shard_of
 from .runtime.pending import PendingRecords
 from .runtime.router import Router
 from .settings import RuntimeOptions, Settings, load_settings
@@ -209,7 +208,7 @@ class Loom:
         self._host = host
         self._client = Client(
             host.router, host.pending, options, self._clock, self._interceptors,
-            lambda stream: host.placement.owns(shard_of(stream, options.shards)),
+            host.serves,
         )  # fmt: skip
         stack.push_async_callback(self._stop, host)
         await host.start()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..actor import Actor, ActorType, Handler
@@ -294,8 +295,7 @@ class ActorCell(Cell):
     async def _invoke(self, turn: Turn, handler: Handler, args: dict[str, Any], limit: float) -> Any:
         instance = self._facade(turn)
         task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-        watchdog = loop.call_later(limit, self._overdue, turn, task)
+        watchdog = self.host.deadlines.after(limit, partial(self._overdue, turn, task))
         token = current_turn.set(turn)
         try:
             if self.host.interceptors:
@@ -322,8 +322,7 @@ class ActorCell(Cell):
             raise RuntimeError(f"{turn.where} tried to exit the process: {error!r}") from error
         finally:
             current_turn.reset(token)
-            if not turn.timed_out:
-                watchdog.cancel()
+            watchdog.cancel()
         tasks = leftover(turn)
         if tasks:
             for stray in tasks:
@@ -341,7 +340,7 @@ class ActorCell(Cell):
             return
         turn.timed_out = True
         task.cancel()
-        asyncio.get_running_loop().call_later(_GRACE, self._abandon, turn)
+        self.host.deadlines.after(_GRACE, partial(self._abandon, turn))
 
     def _abandon(self, turn: Turn) -> None:
         """A handler that swallowed its cancellation is left behind; the actor goes on without it."""

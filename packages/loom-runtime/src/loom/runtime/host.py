@@ -29,6 +29,7 @@ from .actor_cell import ActorCell
 from .background import Background
 from .cell import Cell
 from .committer import Committer
+from .deadlines import Deadlines
 from .exclusive import Exclusive
 from .ids import Ids
 from .inbox import Inbox
@@ -86,6 +87,7 @@ class Host:
         self.steps = StepRunner(clock, interceptors)
         self.router = Router(queue, clock, self.background, member.id, options.shards, codecs, self)
         self.exclusive = Exclusive(self)
+        self.deadlines = Deadlines()
         self.turns_running = 0
         self._alarms: dict[str, tuple[float, int]] = {}
         self.stopping = False
@@ -131,8 +133,16 @@ class Host:
 
     # -- requests ------------------------------------------------------------------------------------------------
 
+    def serves(self, stream: str) -> bool:
+        """Whether the stream is this host's: active here, or of a shard that it owns."""
+        return stream in self.cells or self.placement.owns(shard_of(stream, self.options.shards))
+
     def deliver(self, job: Job) -> None:
         """Give a request to its actor or run, activating it if need be. Never raises: the answer says it all."""
+        cell = self.cells.get(job.message.stream)
+        if cell is not None and not cell.retired and not self.stopping:
+            cell.deliver(job)
+            return
         if self.stopping:
             self.refuse(job, NotRunningError("this host is stopping; call again", stream=job.message.stream))
             return

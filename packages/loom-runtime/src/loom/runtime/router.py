@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
@@ -12,9 +12,10 @@ from ..codec import PayloadCodec
 from ..errors import OutcomeUnknownError, StoreUnavailableError
 from ..ports import MessageQueue
 from .background import Background
+from .deadlines import Deadlines
 from .entries import unwrap
 from .job import Job
-from .messages import Message, Reply, decode_reply, reply_queue, shard_of
+from .messages import Message, Reply, decode_reply, reply_queue
 from .outbox import envelope
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Router:
         self._host = host
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._listener: asyncio.Task[None] | None = None
-        self._sending: dict[str, Callable[[], None]] = {}
+        self._deadlines = Deadlines()
 
     async def call(self, message: Message, *, timeout: float) -> Reply:
         """Carry the request and wait up to ``timeout`` seconds for its reply.
@@ -49,24 +50,18 @@ class Router:
         Raises OutcomeUnknownError when no reply came: the request may run until it expires. Repeating it with the same
         id is safe.
         """
-        host = self._host
-        if host is not None and host.placement.owns(shard_of(message.stream, self._shards)):
+        if self._host is not None and self._host.serves(message.stream):
             future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-            host.deliver(Job(message, future=future))
+            self._host.deliver(Job(message, future=future))
         else:
             future = await self._send(message)
+        deadline = self._deadlines.after(timeout, partial(_time_out, future, message, timeout))
         try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError:
-            raise OutcomeUnknownError(
-                f"{message.stream}{'.' * bool(message.method)}{message.method}: no reply within {timeout:.3g} s; it may "
-                "still run. Retry under the same request id, or see whether a host serves it with 'loom status'",
-                request_id=message.id,
-                stream=message.stream,
-            ) from None
+            return await future
         finally:
-            self._waiting.pop(message.id, None)
+            deadline.cancel()
+            if self._waiting:
+                self._waiting.pop(message.id, None)
 
     async def forward(self, message: Message, future: asyncio.Future[Reply]) -> None:
         """Carry a request that a local caller waits for, after its shard has moved to another host."""
@@ -109,3 +104,15 @@ class Router:
         future = self._waiting.get(reply.id)
         if future is not None and not future.done():
             future.set_result(reply)
+
+
+def _time_out(future: asyncio.Future[Reply], message: Message, timeout: float) -> None:
+    if not future.done():
+        future.set_exception(
+            OutcomeUnknownError(
+                f"{message.stream}{'.' * bool(message.method)}{message.method}: no reply within {timeout:.3g} s; it may "
+                "still run. Retry under the same request id, or see whether a host serves it with 'loom status'",
+                request_id=message.id,
+                stream=message.stream,
+            )
+        )

@@ -83,15 +83,19 @@ class Database:
         result: T = await self._writer.submit(work)
         return result
 
-    async def write_grouped(self, work: Callable[[sqlite3.Connection, list[Item]], list[Outcome]], item: Item) -> Outcome:
+    async def write_grouped(
+        self, work: Callable[[sqlite3.Connection, list[Item]], list[Outcome]], item: Item, *, at_once: bool = False
+    ) -> Outcome:
         """Like ``write``, but ``work`` is called once for all items that wait with it, and returns an outcome for each.
 
         Items keep their order; the group runs where its first item stood among the other functions of the
-        transaction. For hot paths: one statement can then serve many callers.
+        transaction. For hot paths: one statement can then serve many callers, and waiters of ``changed`` in this process
+        are not woken for it. ``at_once`` hands it to an idle writer without waiting for others of the moment: for
+        callers that have collected those themselves.
         """
         if self._writer is None:
             raise StoreUnavailableError(f"{self.path} is not open; call start() first", path=str(self.path))
-        result: Outcome = await self._writer.submit(work, item)
+        result: Outcome = await self._writer.submit(work, item, at_once)
         return result
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -202,7 +206,7 @@ class _Worker:
         self._thread = threading.Thread(target=self._run, name=f"loom-sqlite {path.name}", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work | GroupedWork, item: Any = _ALONE) -> asyncio.Future[Any]:
+    def submit(self, work: Work | GroupedWork, item: Any = _ALONE, at_once: bool = False) -> asyncio.Future[Any]:
         future = self._loop.create_future()
         if self._closed:
             future.set_exception(StoreUnavailableError(f"{self._path} is closed", path=str(self._path)))
@@ -211,7 +215,10 @@ class _Worker:
         if not self._busy:
             self._busy = True
             self._idle.clear()
-            self._loop.call_soon(self._dispatch)
+            if at_once:
+                self._dispatch()
+            else:
+                self._loop.call_soon(self._dispatch)
         return future
 
     async def close(self) -> None:
@@ -237,7 +244,7 @@ class _Worker:
                 future.set_exception(outcome.error)
             else:
                 future.set_result(outcome)
-        if self._done is not None:
+        if self._done is not None and any(item is _ALONE for _, item, _ in batch):
             self._done()
         # Behind the tasks just woken: what they submit next joins the next transaction instead of waiting for it.
         self._loop.call_soon(self._dispatch)

@@ -99,7 +99,7 @@ class SqliteJournalStore(JournalStore):
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | PortError]:
         refusals = [_refusal(append) for append in appends]
         if not any(refusals):
-            return await self._database.write_grouped(_append_groups, appends) if appends else []
+            return await self._database.write_grouped(_append_groups, appends, at_once=True) if appends else []
         good = [append for append, refusal in zip(appends, refusals, strict=True) if refusal is None]
         outcomes = iter(await self.append_many(good))
         return [next(outcomes) if refusal is None else refusal for refusal in refusals]

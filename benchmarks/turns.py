@@ -1,0 +1,66 @@
+"""Durable turns a second on SQLite: a client and the host in one process, every turn one fsynced entry."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+
+from loom import Actor, Loom
+
+from .measure import Figure, raw_commits, temporary_folder
+
+__all__ = ["measure"]
+
+
+class CounterState(msgspec.Struct):
+    value: int = 0
+
+
+class Counter(Actor[CounterState]):
+    """Adds."""
+
+    async def add(self, amount: int) -> int:
+        """Add and answer the sum."""
+        self.state.value += amount
+        return self.state.value
+
+
+async def _load(total: int, in_flight: int, keys: int) -> tuple[float, list[float]]:
+    with temporary_folder() as folder:
+        async with Loom(actors=[Counter], url=f"sqlite:///{folder}/loom.db", env="test") as app:
+            latencies: list[float] = []
+            numbers = iter(range(total))
+
+            async def client() -> None:
+                for number in numbers:
+                    began = time.perf_counter()
+                    await app.actor(Counter, f"c{number % keys}").add(1)
+                    latencies.append(time.perf_counter() - began)
+
+            await asyncio.gather(*(app.actor(Counter, f"c{key}").add(0) for key in range(keys)))
+            began = time.perf_counter()
+            await asyncio.gather(*(client() for _ in range(in_flight)))
+            elapsed = time.perf_counter() - began
+    latencies.sort()
+    return total / elapsed, latencies
+
+
+def measure(*, quick: bool = False) -> list[Figure]:
+    """Turns on 1000 actors with 200 in flight, and one at a time on one key."""
+    scale = 4 if quick else 1
+    raw = raw_commits(3000 // scale)
+    figures = []
+    for name, total, in_flight, keys, wanted in (
+        ("durable turns, 1000 actors, 200 in flight", 40_000 // scale, 200, 1000, 3.0),
+        ("durable turns, one key, one at a time", 4_000 // scale, 1, 1, 0.5),
+    ):
+        rate, latencies = asyncio.run(_load(total, in_flight, keys))
+        figures.append(
+            Figure(
+                name=name, value=rate, unit="turns/s", raw=raw, raw_name="single SQLite commits/s", wanted=wanted,
+                p50_ms=latencies[len(latencies) // 2] * 1e3, p99_ms=latencies[int(len(latencies) * 0.99)] * 1e3,
+            )
+        )  # fmt: skip
+    return figures

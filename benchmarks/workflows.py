@@ -1,0 +1,69 @@
+"""Workflows a second on SQLite, started and awaited, 50 in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from loom import Context, Loom, workflow
+
+from .measure import Figure, raw_commits, temporary_folder
+
+__all__ = ["measure"]
+
+
+async def double(number: int) -> int:
+    """A step without I/O: what is measured is the durability around it."""
+    return number * 2
+
+
+@workflow
+async def one_step(ctx: Context, number: int) -> int:
+    """One step."""
+    return await ctx.step(double)(number)
+
+
+@workflow
+async def ten_steps(ctx: Context, number: int) -> int:
+    """Ten steps, one after another."""
+    for _ in range(10):
+        number = await ctx.step(double)(number)
+    return number
+
+
+async def _load(definition: object, total: int, in_flight: int) -> tuple[float, list[float]]:
+    with temporary_folder() as folder:
+        async with Loom(workflows=[one_step, ten_steps], url=f"sqlite:///{folder}/loom.db", env="test") as app:
+            latencies: list[float] = []
+            numbers = iter(range(total))
+
+            async def client() -> None:
+                for number in numbers:
+                    began = time.perf_counter()
+                    await app.workflow(definition, f"r{number}").run(number)  # type: ignore[arg-type]
+                    latencies.append(time.perf_counter() - began)
+
+            began = time.perf_counter()
+            await asyncio.gather(*(client() for _ in range(in_flight)))
+            elapsed = time.perf_counter() - began
+    latencies.sort()
+    return total / elapsed, latencies
+
+
+def measure(*, quick: bool = False) -> list[Figure]:
+    """One-step and ten-step workflows."""
+    scale = 4 if quick else 1
+    raw = raw_commits(3000 // scale)
+    figures = []
+    for name, definition, total, wanted in (
+        ("workflows of one step, 50 in flight", one_step, 10_000 // scale, 1.0),
+        ("workflows of ten steps, 50 in flight", ten_steps, 3_000 // scale, 0.25),
+    ):
+        rate, latencies = asyncio.run(_load(definition, total, 50))
+        figures.append(
+            Figure(
+                name=name, value=rate, unit="runs/s", raw=raw, raw_name="single SQLite commits/s", wanted=wanted,
+                p50_ms=latencies[len(latencies) // 2] * 1e3, p99_ms=latencies[int(len(latencies) * 0.99)] * 1e3,
+            )
+        )  # fmt: skip
+    return figures
