@@ -47,7 +47,7 @@ _RUN_KINDS = {"start": Kind.START, "cancel": Kind.CANCEL}
 class ActorCell(Cell):
     """One active actor. A task exists only while there is something to do."""
 
-    __slots__ = ("_activating", "_base", "_job", "_mailbox", "_reading", "_task", "committed", "committing", "confirmed_at", "key",
+    __slots__ = ("_activating", "_attributes", "_job", "_mailbox", "_reading", "_task", "committed", "committing", "confirmed_at", "key",
                  "kind", "pending_due", "turn")  # fmt: skip
 
     def __init__(self, host: Host, stream: str, kind: ActorType, key: str) -> None:
@@ -60,7 +60,7 @@ class ActorCell(Cell):
         self.pending_due: float | None = None
         self.turn: Turn | None = None
         self._activating: asyncio.Task[None] | None = None
-        self._base: Actor[Any] | None = None
+        self._attributes: dict[str, Any] | None = None
         self._job: Job | None = None
         self._mailbox: deque[Job] | None = None
         self._reading = 0
@@ -105,19 +105,17 @@ class ActorCell(Cell):
 
     async def deactivate(self) -> None:
         """Snapshot when worth it and let the actor clean up."""
-        base = self._base
-        if base is None or self.committed is None or self.retired:
+        if self.committed is None or self.retired:
             return
         self.retired = True
         if self.committed.entries_since_snapshot * 2 >= self.host.options.snapshot_every:
             with contextlib.suppress(Exception):
                 await actor_state.snapshot(self)
-        if type(base).on_deactivate is not Actor.on_deactivate:
+        if self.kind.cls.on_deactivate is not Actor.on_deactivate:
             turn = Turn(self, Message(id="", kind=Kind.CALL, stream=self.stream), None, self._copy(), 0.0)
-            base._turn = turn
             try:
                 async with asyncio.timeout(self.host.options.turn_deadline):
-                    await base.on_deactivate()
+                    await self._facade(turn).on_deactivate()
             except Exception as error:
                 self.host.log.warning("%s: on_deactivate failed: %r", self.stream, error)
             turn.closed = True
@@ -144,8 +142,9 @@ class ActorCell(Cell):
                 if not self.retired and not await self._settle():
                     break
         finally:
-            self._task = None
-            self.turn = None
+            self._task = self.turn = self._job = None
+            if not self._mailbox:
+                self._mailbox = None  # an empty deque of an idle actor would be the largest thing about it
             if self.retired:
                 host.drop(self)
                 while self._mailbox:
@@ -174,7 +173,7 @@ class ActorCell(Cell):
                 if encode(turn.state) != before:
                     raise ReadOnlyViolationError(f"{self.stream}: on_activate changed the state; only turns may")
             turn.closed = True
-            self._base = base
+            self._attributes = base.__dict__
             self.committed = committed
         finally:
             self._activating = None
@@ -461,10 +460,9 @@ class ActorCell(Cell):
 
     def _facade(self, turn: Turn) -> Actor[Any]:
         """The actor as one invocation sees it: its own turn, the activation's attributes."""
-        base = self._base
-        assert base is not None
+        assert self._attributes is not None
         facade = self.kind.cls.__new__(self.kind.cls)
-        facade.__dict__ = base.__dict__
+        facade.__dict__ = self._attributes
         facade._turn = turn
         return facade
 

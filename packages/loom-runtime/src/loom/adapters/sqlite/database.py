@@ -159,7 +159,7 @@ class Database:
             )  # fmt: skip
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={self.synchronous}")
-            connection.execute("PRAGMA cache_size=-65536")
+            connection.execute("PRAGMA cache_size=-16384")
             connection.execute("PRAGMA temp_store=MEMORY")
         except sqlite3.Error as error:
             raise _unavailable(self.path, error) from error
