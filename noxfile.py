@@ -136,8 +136,6 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run benchmarks/bench_*.py, one after the other; names after ``--`` choose some."""
+    """Run the benchmarks; names and options after ``--`` go to ``python -m benchmarks``."""
     install_house(session, "test")
-    chosen = [ROOT / "benchmarks" / f"bench_{name}.py" for name in session.posargs]
-    for benchmark in chosen or sorted(ROOT.glob("benchmarks/bench_*.py")):
-        session.run("python", str(benchmark))
+    session.run("python", "-m", "benchmarks", *session.posargs)

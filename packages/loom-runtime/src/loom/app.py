@@ -18,7 +18,6 @@ from .client import Client, RunHandle
 from .clock import Clock, SystemClock
 from .codec import PayloadCodec
 from .errors import DefinitionError, NotRunningError
-from .guard import check_production_config, collect_rules, enforce, guard_config
 from .interceptors import Interceptor
 from .plugins import AdapterContext, AdapterRegistry, PortName
 from .ports import CoordinationAdapter, DocumentStore, JournalStore, Member, MessageQueue, Port
@@ -229,9 +228,12 @@ class Loom:
         for port in _RUNTIME_PORTS:
             instance = self._instances.get(port)
             ports[port] = self.registry.open(port, settings.url_for(port)[0], context) if instance is None else instance
+        # Only a host needs the guard; a client starts quicker without it.
+        from .guard import check_production_config, collect_rules, enforce, guard_config
+
+        rules = collect_rules(self.registry.plugins) if hosting else []
         if hosting:
             config = guard_config(settings, self.registry, instances=self._instances)
-            rules = collect_rules(self.registry.plugins)
             enforce(await check_production_config(config, rules), settings)
         for adapter in ports.values():
             await adapter.start()

@@ -111,7 +111,7 @@ class Inbox:
     async def _read(self) -> None:
         host, pause = self._host, 0.05
         while True:
-            queues = [mailbox_queue(shard) for shard in host.placement.epochs]
+            queues = [mailbox_queue(shard) for shard in host.placement.epochs if host.placement.owns(shard)]
             try:
                 if not queues:
                     await host.clock.sleep(0.1)

@@ -38,6 +38,7 @@ class Placement:
         self._background = background
         self.epochs: dict[int, int] = {}
         self.alone = True
+        self._leaving: set[int] = set()
         self.on_gained: Callable[[list[int]], Awaitable[None]] | None = None
         self.on_losing: Callable[[list[int]], Awaitable[None]] | None = None
         self._loop: asyncio.Task[None] | None = None
@@ -69,8 +70,8 @@ class Placement:
         await self._coordination.leave(self.member.id)
 
     def owns(self, shard: int) -> bool:
-        """Whether this host believes that the shard is its own."""
-        return shard in self.epochs
+        """Whether this host believes that the shard is its own, and is not handing it over."""
+        return shard in self.epochs and shard not in self._leaving
 
     async def reread(self) -> None:
         """After a conflict: learn from the store which shards are still ours, before anything is activated again."""
@@ -124,9 +125,19 @@ class Placement:
                     await self.on_gained(sorted(gained))
 
     async def _lose(self, shards: list[int], *, release: bool) -> None:
-        for shard in shards:
-            self.epochs.pop(shard, None)
-        if self.on_losing is not None:
-            await self.on_losing(shards)
+        # A shard that is handed over keeps its epoch until its last turn has committed under it.
+        self._leaving.update(shards)
+        try:
+            if not release:
+                self._forget(shards)
+            if self.on_losing is not None:
+                await self.on_losing(shards)
+            self._forget(shards)
+        finally:
+            self._leaving.difference_update(shards)
         if release:
             await self._coordination.release(self.member.id, shards)
+
+    def _forget(self, shards: list[int]) -> None:
+        for shard in shards:
+            self.epochs.pop(shard, None)
