@@ -63,8 +63,8 @@ async def _read_page(ctx: Context, plan: str, run: str, page: int) -> list[FileF
     async def lane(paths: list[str]) -> list[FileFacts]:
         return [await _read_file(ctx, plan, run, path) for path in paths]
 
-    lanes = await ctx.gather(*[lane(files[start::lanes]) for start in range(lanes)])
-    return sorted((facts for part in lanes for facts in part), key=lambda facts: facts.path)
+    parts = await ctx.gather(*[lane(files[start::lanes]) for start in range(lanes)])
+    return sorted((facts for part in parts for facts in part), key=lambda facts: facts.path)
 
 
 @workflow

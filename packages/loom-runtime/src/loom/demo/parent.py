@@ -168,6 +168,8 @@ class _Demo:
     async def _worker(self, plan_path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
         """A process that works, and that is gone afterwards. LOOM_* variables and loom.toml mean nothing to it."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LOOM_")}
+        if paths := environment.get("PYTHONPATH"):  # relative ones would lead elsewhere from the demo's folder
+            environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))
         with (self.folder / "worker.log").open("ab") as log:
             worker = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "loom.demo.worker", self.url, str(plan_path),

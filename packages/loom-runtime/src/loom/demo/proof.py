@@ -98,9 +98,8 @@ async def _check_runs(journal: JournalStore, plan: Plan, proof: Proof) -> None:
                 proof.problems.append(f"{stream} has {times} results at position {position}")
         ends = [event.status for event in events if isinstance(event, RunFinished)]
         if ends != ["completed"]:
-            proof.problems.append(
-                f"{stream} should end once, as completed; it ended {len(ends)} times: {', '.join(ends)}"
-            )
+            ended = ", ".join(ends) or "none"
+            proof.problems.append(f"{stream} should have one end, completed; it has: {ended}")
         names.update(event.name for event in results if event.error is None)
     for path in plan.files:
         steps = [f"{verb} {path}" for verb in ("hash", "count", "extract")]
