@@ -213,9 +213,7 @@ class SqliteJournalStore(JournalStore):
         return await self._database.read(work)
 
 
-def _append_groups(
-    connection: sqlite3.Connection, calls: list[Sequence[Append]]
-) -> list[list[Appended | PortError]]:
+def _append_groups(connection: sqlite3.Connection, calls: list[Sequence[Append]]) -> list[list[Appended | PortError]]:
     heads = _load(connection, list(dict.fromkeys([append.stream for call in calls for append in call])))
     changed: dict[str, list[Any]] = {}
     added: list[tuple[int, int, str, int, int, bytes]] = []
