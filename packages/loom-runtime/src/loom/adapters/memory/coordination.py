@@ -21,7 +21,7 @@ class InMemoryCoordinationAdapter(DocumentCoordination):
         self, documents: DocumentStore | None = None, *, clock: Clock | None = None, member_ttl: float = 10.0
     ) -> None:
         warn_if_production(type(self).__name__)
-        super().__init__(documents or InMemoryDocumentStore(clock=clock), clock=clock, member_ttl=member_ttl)
+        super().__init__(documents or InMemoryDocumentStore.beneath(clock), clock=clock, member_ttl=member_ttl)
 
     @classmethod
     def sharing(cls, other: InMemoryCoordinationAdapter) -> Self:
@@ -31,4 +31,5 @@ class InMemoryCoordinationAdapter(DocumentCoordination):
     @classmethod
     def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
         """``memory://`` or ``memory://NAME``: adapters of one context and name share their data."""
-        return cls(InMemoryDocumentStore.from_url(url, context), clock=context.clock)
+        documents = InMemoryDocumentStore.beneath(context.clock, shared=(url, context))
+        return cls(documents, clock=context.clock)

@@ -82,6 +82,10 @@ class _World:
         self.writes = itertools.count(1)
 
 
+def _world_of(url: LoomURL, context: AdapterContext) -> _World:
+    return context.shared(f"memory:documents:{url.host}{url.path}", _World)
+
+
 class InMemoryDocumentStore(DocumentStore):
     """A DocumentStore that lives as long as the process: for tests and for trying things out.
 
@@ -90,8 +94,11 @@ class InMemoryDocumentStore(DocumentStore):
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         warn_if_production(type(self).__name__)
+        self._set(clock, _World())
+
+    def _set(self, clock: Clock | None, world: _World) -> None:
         self._clock = clock or SystemClock()
-        self._world = _World()
+        self._world = world
         self._collections: dict[str, Collection] = {}
 
     @classmethod
@@ -105,7 +112,14 @@ class InMemoryDocumentStore(DocumentStore):
     def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
         """``memory://`` or ``memory://NAME``: adapters of one context and name share their data."""
         store = cls(clock=context.clock)
-        store._world = context.shared(f"memory:documents:{url.host}{url.path}", _World)
+        store._world = _world_of(url, context)
+        return store
+
+    @classmethod
+    def beneath(cls, clock: Clock | None, *, shared: tuple[LoomURL, AdapterContext] | None = None) -> Self:
+        """The store that another in-memory adapter stands on: that one has given the warning, in its own name."""
+        store = cls.__new__(cls)
+        store._set(clock, _World() if shared is None else _world_of(*shared))
         return store
 
     async def ensure(self, collections: Sequence[Collection]) -> None:

@@ -21,7 +21,7 @@ class InMemoryActorRegistry(DocumentActorRegistry):
         self, documents: DocumentStore | None = None, *, clock: Clock | None = None, ttl: float = 300.0
     ) -> None:
         warn_if_production(type(self).__name__)
-        super().__init__(documents or InMemoryDocumentStore(clock=clock), clock=clock, ttl=ttl)
+        super().__init__(documents or InMemoryDocumentStore.beneath(clock), clock=clock, ttl=ttl)
 
     @classmethod
     def sharing(cls, other: InMemoryActorRegistry) -> Self:
@@ -31,4 +31,5 @@ class InMemoryActorRegistry(DocumentActorRegistry):
     @classmethod
     def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
         """``memory://`` or ``memory://NAME``: adapters of one context and name share their data."""
-        return cls(InMemoryDocumentStore.from_url(url, context), clock=context.clock)
+        documents = InMemoryDocumentStore.beneath(context.clock, shared=(url, context))
+        return cls(documents, clock=context.clock)

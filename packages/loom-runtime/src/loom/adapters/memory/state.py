@@ -19,7 +19,7 @@ class InMemoryStateStore(DocumentStateStore):
 
     def __init__(self, documents: DocumentStore | None = None, *, clock: Clock | None = None) -> None:
         warn_if_production(type(self).__name__)
-        super().__init__(documents or InMemoryDocumentStore(clock=clock), clock=clock)
+        super().__init__(documents or InMemoryDocumentStore.beneath(clock), clock=clock)
 
     @classmethod
     def sharing(cls, other: InMemoryStateStore) -> Self:
@@ -29,4 +29,5 @@ class InMemoryStateStore(DocumentStateStore):
     @classmethod
     def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
         """``memory://`` or ``memory://NAME``: adapters of one context and name share their data."""
-        return cls(InMemoryDocumentStore.from_url(url, context), clock=context.clock)
+        documents = InMemoryDocumentStore.beneath(context.clock, shared=(url, context))
+        return cls(documents, clock=context.clock)
