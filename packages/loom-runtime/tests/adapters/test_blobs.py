@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from loom.adapters.filesystem.blobs import FileBlobStore
+from loom.adapters.filesystem.names import file_name, name_in
 from loom.adapters.memory.blobs import InMemoryBlobStore
 from loom.errors import BlobError, EphemeralAdapterWarning, StoreUnavailableError
 from loom.plugins.spec import Durability, Reach
@@ -20,10 +21,9 @@ from loom.testing.clock import ManualClock
 from loom.testing.machines.blobs import blobs_machine
 from loom.testing.suites.base import Harness
 from loom.testing.suites.blobs import BlobStoreSuite
+from loom.testing.suites.keys import HOSTILE_KEYS
 
-FAST = settings(
-    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+FAST = settings(max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class TestInMemoryBlobStore(BlobStoreSuite):
@@ -48,9 +48,7 @@ def test_memory_agrees_with_the_model() -> None:
 
 def test_files_agree_with_the_model(tmp_path: Path) -> None:
     folders = iter(range(1_000_000))
-    run_state_machine_as_test(
-        blobs_machine(lambda: FileBlobStore(tmp_path / str(next(folders)))), settings=FAST
-    )
+    run_state_machine_as_test(blobs_machine(lambda: FileBlobStore(tmp_path / str(next(folders)))), settings=FAST)
 
 
 def test_memory_warns_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +66,19 @@ def test_urls_name_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("sqlite:////var/lib/loom.db", Path("/var/lib/loom.db.blobs")),
     ):
         assert FileBlobStore.from_url(LoomURL.parse(url), context).folder == folder
+
+
+def test_file_names_differ_on_file_systems_that_fold_case_and_are_readable_where_short() -> None:
+    names = [*HOSTILE_KEYS, "reports/2026.pdf", file_name("x" * 4096).removesuffix(".blob")]
+    files = {name: file_name(name) for name in names}
+    assert len({file.casefold() for file in files.values()}) == len(names)
+    assert files["reports/2026.pdf"] == "reports%2f2026.pdf.blob"
+    for name, file in files.items():
+        assert len(file) <= 255
+        assert not file.startswith(".")
+        assert set(file) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-%~")
+        assert name_in(file) in (name, None)
+        assert (name_in(file) is None) is (len(name.encode()) > 60 and "~" in file)
 
 
 async def test_what_a_killed_writer_left_is_swept_after_a_day(tmp_path: Path) -> None:

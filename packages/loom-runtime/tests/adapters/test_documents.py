@@ -21,9 +21,7 @@ from loom.testing.machines.documents import documents_machine
 from loom.testing.suites.base import Harness
 from loom.testing.suites.documents import DocumentStoreSuite
 
-FAST = settings(
-    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+FAST = settings(max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class TestInMemoryCosmos(DocumentStoreSuite):
@@ -42,9 +40,7 @@ class TestSqliteDocumentStore(DocumentStoreSuite):
 
     def harness(self, tmp_path: Path) -> Harness[DocumentStore]:
         clock, path = ManualClock(), tmp_path / "loom.db"
-        return Harness(
-            lambda: SqliteDocumentStore(Database(path), clock=clock), clock=clock, url=f"sqlite:///{path}"
-        )
+        return Harness(lambda: SqliteDocumentStore(Database(path), clock=clock), clock=clock, url=f"sqlite:///{path}")
 
 
 def test_memory_agrees_with_the_model() -> None:

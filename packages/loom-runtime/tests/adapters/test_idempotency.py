@@ -30,7 +30,9 @@ class TestSqliteIdempotencyStore(IdempotencyStoreSuite):
 
     def harness(self, tmp_path: Path) -> Harness[IdempotencyStore]:
         clock, path = ManualClock(), tmp_path / "loom.db"
-        return Harness(lambda: SqliteIdempotencyStore(Database(path), clock=clock), clock=clock, url=f"sqlite:///{path}")
+        return Harness(
+            lambda: SqliteIdempotencyStore(Database(path), clock=clock), clock=clock, url=f"sqlite:///{path}"
+        )
 
 
 def test_memory_warns_in_production(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,9 +109,7 @@ def encode_body(body: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     return data, copy
 
 
-def conflict(
-    collection: str, partition: str, operation: Operation, found: str | None
-) -> DocumentConflictError | None:
+def conflict(collection: str, partition: str, operation: Operation, found: str | None) -> DocumentConflictError | None:
     """The error if the operation's condition does not hold on a document of ETag ``found`` (None: there is none)."""
     if operation.if_match is not None and operation.if_match != found:
         reason = "does not exist" if found is None else "was written by another since"

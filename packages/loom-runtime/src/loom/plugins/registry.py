@@ -131,7 +131,7 @@ class AdapterRegistry:
         spec = self.spec(port, parsed.scheme)
         adapter_class = _import_target(spec)
         if is_derived(spec):
-            return cast("Port", adapter_class(self.open("documents", parsed, context), clock=context.clock))
+            return cast("Port", adapter_class(self.open("documents", parsed, context), clock=context.clock, owned=True))
         build = getattr(adapter_class, "from_url", None)
         if build is None:
             raise PluginError(

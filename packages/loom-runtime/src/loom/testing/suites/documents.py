@@ -23,7 +23,7 @@ H = Harness[DocumentStore]
 
 PLAIN = Collection("plain")
 BODY: dict[str, Any] = {
-    "text": "é\x00\n\"\\/😀",
+    "text": 'é\x00\n"\\/😀',
     "int": -7,
     "large": 2**53 - 1,
     "float": 0.1,

@@ -203,9 +203,7 @@ class _Races(Suite[IdempotencyStore]):
         for round_ in range(60):
             key = str(round_)
             first = await h.adapter.begin(key)
-            _, second = await asyncio.gather(
-                clients[0].abandon(first), clients[1].begin(key), return_exceptions=True
-            )
+            _, second = await asyncio.gather(clients[0].abandon(first), clients[1].begin(key), return_exceptions=True)
             if isinstance(second, IdempotencyRecord):
                 await clients[1].complete(second, b"second")
             else:
