@@ -97,6 +97,7 @@ class ErrorInfo(msgspec.Struct, array_like=True, frozen=True):
     message: str
     args: msgspec.Raw = msgspec.Raw(b"\xc0")
     context: msgspec.Raw = msgspec.Raw(b"\xc0")
+    notes: tuple[str, ...] = ()
 
     @property
     def type_name(self) -> str:
@@ -107,9 +108,11 @@ class ErrorInfo(msgspec.Struct, array_like=True, frozen=True):
 def error_info(error: BaseException) -> ErrorInfo:
     """Describe ``error``. Never fails: arguments that can't be serialised travel as the message only."""
     kind = type(error)
+    notes = tuple(str(note) for note in getattr(error, "__notes__", ()))
     if isinstance(error, RemoteError) and error.type_name:
         module, _, name = error.type_name.rpartition(".")
-        return ErrorInfo(module, name, str(error))
+        message = str(error).removeprefix(f"{error.type_name}: ")
+        return ErrorInfo(module, name, message, notes=notes)
     try:
         args = msgspec.Raw(encode(list(error.args)))
     except SerializationError:
@@ -118,11 +121,18 @@ def error_info(error: BaseException) -> ErrorInfo:
     if isinstance(error, LoomError):
         plain = {k: v for k, v in error.context.items() if isinstance(v, str | int | float | bool | list | tuple)}
         context = msgspec.Raw(encode(plain))
-    return ErrorInfo(kind.__module__, kind.__qualname__, str(error), args, context)
+    return ErrorInfo(kind.__module__, kind.__qualname__, str(error), args, context, notes)
 
 
 def error_from(info: ErrorInfo) -> Exception:
-    """The exception as its own type where that is importable, else RemoteError."""
+    """The exception as its own type where that is importable, else RemoteError; with its notes."""
+    error = _error_from(info)
+    for note in info.notes:
+        error.add_note(note)
+    return error
+
+
+def _error_from(info: ErrorInfo) -> Exception:
     kind = _exception_type(info.module, info.name)
     if kind is None:
         return RemoteError(f"{info.type_name}: {info.message}", type_name=info.type_name)

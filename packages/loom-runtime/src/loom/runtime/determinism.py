@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from ..errors import NonDeterminismError
 
-__all__ = ["forbidden", "sealed"]
+__all__ = ["forbidden", "refused", "sealed"]
 
 _REPLACEMENTS = {
     "create_task": "asyncio.create_task and TaskGroup: use ctx.gather",
@@ -25,6 +25,13 @@ _REPLACEMENTS = {
 class _SealedLoop:
     """Stands in for the running loop while workflow code runs."""
 
+    def create_task(self, coro: Any, **_: Any) -> NoReturn:
+        coro.close()
+        forbidden(_REPLACEMENTS["create_task"])
+
+    def run_in_executor(self, *_: Any) -> NoReturn:
+        forbidden(_REPLACEMENTS["run_in_executor"])
+
     def __getattr__(self, name: str) -> Any:
         forbidden(_REPLACEMENTS.get(name, f"loop.{name}: touch the world in ctx.step"))
 
@@ -35,9 +42,16 @@ class _SealedLoop:
 _SEALED: Any = _SealedLoop()
 
 
+def refused(what: str) -> NonDeterminismError:
+    """The error for something that no workflow may do, naming the replacement."""
+    error = NonDeterminismError(f"not in a workflow, where a replay would differ: {what}")
+    error.refused = True  # type: ignore[attr-defined]
+    return error
+
+
 def forbidden(what: str) -> NoReturn:
     """Raise NonDeterminismError naming the replacement."""
-    raise NonDeterminismError(f"not in a workflow, where a replay would differ: {what}")
+    raise refused(what)
 
 
 @contextmanager

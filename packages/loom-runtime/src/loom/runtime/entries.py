@@ -13,6 +13,7 @@ __all__ = [
     "CancelRequested",
     "ChildStarted",
     "Event",
+    "ParentJoined",
     "Remembered",
     "Reminder",
     "ResultRecorded",
@@ -152,10 +153,20 @@ class VersionMarked(msgspec.Struct, array_like=True, tag="version"):
 
 
 class SignalReceived(msgspec.Struct, array_like=True, tag="signal"):
-    """A signal arrived; ``request`` is its message id."""
+    """A signal arrived; ``request`` is its message id where it may come again, until ``until`` (Unix time)."""
 
     name: str
     value: bytes
+    at: float
+    request: str
+    until: float = 0.0
+
+
+class ParentJoined(msgspec.Struct, array_like=True, tag="parent"):
+    """One more run waits for this one, which it had found started: ``position`` is its place in ``parent``."""
+
+    parent: str
+    position: str
     at: float
     request: str
 
@@ -180,26 +191,41 @@ class RunFinished(msgspec.Struct, array_like=True, tag="finished"):
 
 
 class RunContinued(msgspec.Struct, array_like=True, tag="continued"):
-    """The run goes on from the start with new arguments; signals that nobody had read carry over."""
+    """The run goes on from the start with new arguments.
+
+    What nobody had read carries over: signals, and a cancellation that was not delivered. So do published values, the
+    runs that wait for this one, and the request ids that may still come again.
+    """
 
     args: bytes
     at: float
     incarnation: int
     signals: list[SignalReceived] = []
+    published: dict[str, bytes] = {}
+    parents: list[ParentJoined] = []
+    cancel: CancelRequested | None = None
+    requests: dict[str, float] = {}
 
 
 class RunRetried(msgspec.Struct, array_like=True, tag="retried"):
-    """A failed run goes on as ``incarnation``: from its failure when that is unchanged, else from its start."""
+    """A failed run goes on.
+
+    ``mode`` is ``start``: from its start, as ``incarnation``; ``drop``: as if the input ``place`` of the entry ``seq``,
+    the failure, had not come; ``open``: from its last entry, with the code of today.
+    """
 
     at: float
     request: str
     incarnation: int
+    mode: str = "start"
+    seq: int = 0
+    place: int = 0
 
 
 Event = (
     TurnCommitted | TurnBegan | TurnStep
     | RunStarted | ResultRecorded | StepBegan | Sent | ChildStarted | VersionMarked
-    | SignalReceived | CancelRequested | RunFinished | RunContinued | RunRetried
+    | SignalReceived | CancelRequested | ParentJoined | RunFinished | RunContinued | RunRetried
 )  # fmt: skip
 
 _decode = msgspec.msgpack.Decoder(list[Event]).decode

@@ -11,90 +11,46 @@ import asyncio
 import logging
 import random as _random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
-from ..codec import decode, encode, error_from, error_info
+from ..codec import ErrorInfo, decode, encode, error_from, error_info
 from ..context import Context
-from ..errors import NonDeterminismError, StepFailedError, WorkflowCancelledError
-from ..references import ActorMethod, keyed_request
+from ..errors import NonDeterminismError, TooLargeError, WorkflowCancelledError
+from ..references import ActorMethod
 from ..resources import Resources
 from ..workflow import Workflow
+from .asking import Asking, ContinueAsNew
 from .commands import Call, ChildResult, Command, Gather, Sleep, StartChild, Step, WaitSignal
-from .determinism import forbidden, sealed
+from .determinism import refused, sealed
 from .entries import (
     CancelRequested,
-    ChildStarted,
     Event,
+    ParentJoined,
     ResultRecorded,
     RunContinued,
     RunFinished,
     RunStarted,
-    Sent,
     SignalReceived,
     StepBegan,
-    VersionMarked,
 )
-from .messages import Kind, Message, actor_stream, derived_id, run_stream
+from .messages import Kind, Message, derived_id
 from .steps import StepRunner
+from .strands import Compensation, Group, Strand, as_coroutine, dispose
 
-__all__ = ["Execution", "MAX_BRANCHES"]
+__all__ = ["Execution"]
 
-MAX_BRANCHES = 1000
 _COMPENSATION_RETRIES = 5
 _log = logging.getLogger("loom.workflow")
 
 
-class _ContinueAsNew(BaseException):
-    def __init__(self, args: bytes) -> None:
-        self.arguments = args
-
-
-class _Strand:
-    """One line of the function's control flow: the function itself, or a branch of a gather."""
-
-    __slots__ = ("cancel", "count", "coroutine", "group", "index", "path", "waiting")
-
-    def __init__(self, path: str, coroutine: Coroutine[Any, Any, Any], group: _Group | None, index: int) -> None:
-        self.path = path
-        self.coroutine = coroutine
-        self.group = group
-        self.index = index
-        self.count = 0
-        self.waiting: Command | None = None
-        self.cancel = ""  # "", "wanted", "delivered"
-
-
-class _Group:
-    """The branches of one gather."""
-
-    __slots__ = ("command", "failure", "owner", "remaining", "results", "strands")
-
-    def __init__(self, owner: _Strand, command: Gather) -> None:
-        self.owner = owner
-        self.command = command
-        self.strands: list[_Strand] = []
-        self.results: list[Any] = [None] * len(command.branches)
-        self.remaining = len(command.branches)
-        self.failure: BaseException | None = None
-
-
-class _Compensation:
-    __slots__ = ("args", "function", "kwargs", "position")
-
-    def __init__(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], position: str = "") -> None:
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs
-        self.position = position
-
-
-class Execution:
+class Execution(Asking):
     """One incarnation of a run in memory."""
 
     def __init__(
         self, stream: str, run_id: str, workflow: Workflow[Any, Any], steps: StepRunner, resources: Resources,
-        message_life: float, incarnation: int = 0, versions: dict[str, int] | None = None,
+        message_life: float, *, incarnation: int = 0, versions: dict[str, int] | None = None,
+        published: dict[str, bytes] | None = None, retries: dict[str, int] | None = None,
+        max_bytes: int = 4 * 1024 * 1024,
     ) -> None:  # fmt: skip
         self.stream = stream
         self.run_id = run_id
@@ -102,9 +58,9 @@ class Execution:
         self.resources = resources
         self.incarnation = incarnation
         self.at = 0.0
-        self.random = _random.Random(f"{stream}\x00{incarnation}")
         self.replaying = False
-        self.published: dict[str, bytes] = {}
+        self.closed = False
+        self.published: dict[str, bytes] = dict(published or {})
         self.outputs: list[Event] = []
         self.asked: list[Command] = []
         self.waiting: dict[str, Command] = {}
@@ -112,28 +68,47 @@ class Execution:
         self.finished: RunFinished | RunContinued | None = None
         self.cancel_reason: str | None = None
         self.steps_done = 0
-        self.logger = logging.LoggerAdapter(_RunLogger(self), {"run": stream})
         self._steps = steps
         self._life = message_life
+        self._max_bytes = max_bytes
         self._versions = versions or {}
-        self._strands: dict[str, _Strand] = {}
-        self._ready: deque[tuple[_Strand, Any, BaseException | None]] = deque()
-        self._current: _Strand | None = None
-        self._groups: dict[str, _Group] = {}
+        self._retries = retries or {}
+        self._refusal: NonDeterminismError | None = None
+        self._random: _random.Random | None = None
+        self._logger: logging.LoggerAdapter[logging.Logger] | None = None
+        self._strands: dict[str, Strand] = {}
+        self._ready: deque[tuple[Strand, Any, BaseException | None]] = deque()
+        self._current: Strand | None = None
+        self._groups: dict[str, Group] = {}
         self._children: dict[str, ResultRecorded] = {}
-        self._compensations: list[_Compensation] = []
+        self._parents: list[ParentJoined] = []
+        self._compensations: list[Compensation] = []
         self._compensating = False
-        self._started: RunStarted | None = None
+
+    @property
+    def random(self) -> _random.Random:
+        """The run's own generator."""
+        if self._random is None:
+            self._random = _random.Random(f"{self.stream}\x00{self.incarnation}")
+        return self._random
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that is silent in replays."""
+        if self._logger is None:
+            self._logger = logging.LoggerAdapter(_RunLogger(self), {"run": self.stream})
+        return self._logger
 
     # -- feeding -------------------------------------------------------------------------------------------------
 
     def apply(self, event: Event) -> None:
         """Feed one event and run until everything waits. Raises NonDeterminismError when the code asks otherwise."""
         if self.finished is not None:
+            self._too_late(event)
             return
         at = getattr(event, "at", None)
-        if at is not None:
-            self.at = max(self.at, at)
+        if at is not None and at > self.at:
+            self.at = at
         if isinstance(event, RunStarted):
             self._start(event)
         elif isinstance(event, ResultRecorded):
@@ -145,7 +120,13 @@ class Execution:
             if self.cancel_reason is None and not self._compensating:
                 self.cancel_reason = event.reason
                 self._cancel(self._root)
+        elif isinstance(event, ParentJoined):
+            self._parents.append(event)
         self._drive()
+
+    def expects(self, event: Event) -> bool:
+        """Whether a result still has somebody who waits for it: a branch may have been cancelled in the meantime."""
+        return not isinstance(event, ResultRecorded) or event.kind == "child" or event.position in self.waiting
 
     def take(self) -> tuple[list[Event], list[Command]]:
         """What was asked since the last call: events for this entry, and commands to carry out after it."""
@@ -153,20 +134,44 @@ class Execution:
         self.outputs, self.asked = [], []
         return outputs, [command for command in asked if self.waiting.get(command.position) is command]
 
-    def finish_failed(self, error: Exception) -> None:
-        """End the run with an error that did not come from its code."""
-        self._finish("failed", error=error)
+    def close(self) -> None:
+        """Let go of the function where it stands. Its ``finally`` blocks run, and whatever they ask for has no effect."""
+        if self.closed:
+            return
+        self.closed = True
+        strands = list(self._strands.values())
+        self._strands.clear()
+        self._ready.clear()
+        with sealed():
+            for strand in strands:
+                try:
+                    strand.coroutine.close()
+                except BaseException as error:
+                    _log.debug("%s: %r while its coroutine was closed", self.stream, error)
 
     @property
-    def _root(self) -> _Strand:
+    def _root(self) -> Strand:
         return self._strands[""]
 
     def _start(self, event: RunStarted) -> None:
-        self._started = event
         arguments = self.workflow.signature.decode(event.message.args)
-        strand = _Strand("", self._main(arguments), None, 0)
+        if event.message.parent:
+            self._parents.append(ParentJoined(event.message.parent, event.message.position, event.at, event.message.id))
+        strand = Strand("", self._main(arguments), None, 0)
         self._strands[""] = strand
         self._ready.append((strand, None, None))
+
+    def _too_late(self, event: Event) -> None:
+        """The function has ended in this very entry; what comes with it goes to the next incarnation, if there is one."""
+        if isinstance(self.finished, RunContinued):
+            if isinstance(event, SignalReceived):
+                self.finished.signals.append(event)
+            elif isinstance(event, CancelRequested):
+                self.finished.cancel = self.finished.cancel or event
+            elif isinstance(event, ParentJoined):
+                self.finished.parents.append(event)
+        elif isinstance(self.finished, RunFinished) and isinstance(event, ParentJoined):
+            self.finished.outgoing.append(finished_outcome(self.stream, event, self.finished))
 
     def _result(self, event: ResultRecorded) -> None:
         if event.kind == "child":
@@ -200,7 +205,15 @@ class Execution:
     def _resolve(self, command: Command, event: ResultRecorded) -> None:
         strand = self._waiter(command)
         if event.error is not None:
-            self._ready.append((strand, None, error_from(event.error)))
+            error: BaseException = error_from(event.error)
+            if (
+                isinstance(command, ChildResult)
+                and strand.cancel == "wanted"
+                and isinstance(error, WorkflowCancelledError)
+            ):
+                strand.cancel = "delivered"
+                error = asyncio.CancelledError(self.cancel_reason or "")
+            self._ready.append((strand, None, error))
         elif event.kind == "timeout":
             self._ready.append((strand, None, TimeoutError(f"no signal {command.name!r} came in time")))
         elif event.value is None:
@@ -208,9 +221,9 @@ class Execution:
         else:
             self._ready.append((strand, command.decode(event.value), None))
 
-    def _waiter(self, command: Command) -> _Strand:
+    def _waiter(self, command: Command) -> Strand:
         del self.waiting[command.position]
-        strand: _Strand = command.strand
+        strand: Strand = command.strand
         strand.waiting = None
         return strand
 
@@ -235,42 +248,56 @@ class Execution:
     # -- driving -------------------------------------------------------------------------------------------------
 
     def _drive(self) -> None:
+        if not self._ready:
+            return
         with sealed():
             while self._ready and self.finished is None:
                 self._advance(*self._ready.popleft())
+                if self._refusal is not None:
+                    raise self._refusal
 
-    def _advance(self, strand: _Strand, value: Any, error: BaseException | None) -> None:
+    def _advance(self, strand: Strand, value: Any, error: BaseException | None) -> None:
         self._current = strand
         try:
             asked = strand.coroutine.send(value) if error is None else strand.coroutine.throw(error)
         except StopIteration as stop:
             self._ended(strand, stop.value, None)
+        except KeyboardInterrupt:
+            raise
         except BaseException as failure:
             self._ended(strand, None, failure)
         else:
             if isinstance(asked, Command):
                 self._ask(strand, asked)
             else:
-                try:
-                    forbidden("awaiting asyncio's own (sleep, futures, tasks): use ctx.sleep, ctx.gather or ctx.step")
-                except NonDeterminismError as refusal:
-                    self._ready.append((strand, None, refusal))
+                what = "awaiting asyncio's own (sleep, futures, tasks): use ctx.sleep, ctx.gather or ctx.step"
+                self._ready.append((strand, None, refused(what)))
         finally:
             self._current = None
 
-    def _ask(self, strand: _Strand, command: Command) -> None:
+    def _ask(self, strand: Strand, command: Command) -> None:
+        if command.position:
+            self._ready.append(
+                (strand, None, RuntimeError(f"{command.kind} {command.name} was awaited already; make it again"))
+            )
+            return
         position = f"{strand.path}{strand.count}"
         strand.count += 1
         command.position, command.strand = position, strand
-        if strand.cancel == "wanted" and not isinstance(command, ChildResult):
-            strand.cancel = "delivered"
-            self._ready.append((strand, None, asyncio.CancelledError(self.cancel_reason or "")))
-            return
+        if strand.cancel == "wanted":
+            if not isinstance(command, ChildResult):
+                if isinstance(command, Gather):
+                    dispose(command.branches)
+                self._deliver_cancel(strand)
+                return
+            if command.of not in self._children:
+                self._cancel_child(strand, command)
         if isinstance(command, Gather):
             self._fork(strand, command)
             return
         if isinstance(command, StartChild):
-            self._start_child(strand, command)
+            self.start_message(command)
+            self._ready.append((strand, position, None))
             return
         if isinstance(command, WaitSignal):
             value = self._take_signal(command)
@@ -286,36 +313,36 @@ class Execution:
         elif isinstance(command, Sleep):
             command.due = self.at + command.seconds
         elif isinstance(command, Step) and command.undo is not None:
-            self._compensations.append(_Compensation(command.undo, command.args, command.kwargs, position))
+            self._compensations.append(Compensation(command.undo, command.args, command.kwargs, position))
             self.outputs.append(StepBegan(position, command.name))
         elif isinstance(command, Call):
-            self._address(command.message, position)
+            self.address(command.message, position)
         strand.waiting = command
         self.waiting[position] = command
         self.asked.append(command)
 
-    def _fork(self, strand: _Strand, command: Gather) -> None:
+    def _fork(self, strand: Strand, command: Gather) -> None:
         if not command.branches:
             self._ready.append((strand, [], None))
             return
-        group = _Group(strand, command)
+        group = Group(strand, command)
         strand.waiting = command
         self._groups[command.position] = group
         for index, branch in enumerate(command.branches):
             path = f"{command.position}.{index}/"
-            child = _Strand(path, _as_coroutine(branch), group, index)
+            child = Strand(path, as_coroutine(branch), group, index)
             group.strands.append(child)
             self._strands[path] = child
             self._ready.append((child, None, None))
 
-    def _ended(self, strand: _Strand, value: Any, failure: BaseException | None) -> None:
+    def _ended(self, strand: Strand, value: Any, failure: BaseException | None) -> None:
         if strand.group is None:
             self._main_ended(value, failure)
             return
         del self._strands[strand.path]
         group = strand.group
-        if isinstance(failure, _ContinueAsNew):
-            failure = NonDeterminismError("ctx.continue_as_new inside ctx.gather: call it from the workflow itself")
+        if isinstance(failure, ContinueAsNew):
+            failure = RuntimeError("ctx.continue_as_new inside ctx.gather: call it from the workflow itself")
         if failure is None:
             group.results[strand.index] = value
         elif group.command.return_exceptions and isinstance(failure, Exception):
@@ -327,43 +354,63 @@ class Execution:
                     self._cancel(other)
         group.remaining -= 1
         if group.remaining == 0:
+            owner = group.owner
             del self._groups[group.command.position]
-            group.owner.waiting = None
-            self._ready.append((group.owner, group.results, group.failure))
+            owner.waiting = None
+            if owner.cancel == "wanted" and isinstance(group.failure, asyncio.CancelledError):
+                owner.cancel = "delivered"
+            self._ready.append((owner, group.results, group.failure))
 
-    def _cancel(self, strand: _Strand) -> None:
+    def _cancel(self, strand: Strand) -> None:
         """Want the strand to stop: now where it sleeps or waits for a signal, else before it begins something new."""
         if strand.cancel:
             return
         if self._strands.get(strand.path) is not strand:
             return
+        strand.cancel = "wanted"
         command = strand.waiting
         if isinstance(command, Gather):
             for branch in self._groups[command.position].strands:
                 self._cancel(branch)
-            return
-        strand.cancel = "wanted"
-        if isinstance(command, ChildResult):
-            if not command.cancel_sent:
-                command.cancel_sent = True
-                self._emit(Kind.CANCEL, command.name, "", encode(self.cancel_reason or "the parent was cancelled"))
+        elif isinstance(command, ChildResult):
+            self._cancel_child(strand, command)
         elif command is not None and command.interruptible:
             del self.waiting[command.position]
             strand.waiting = None
-            strand.cancel = "delivered"
-            self._ready.append((strand, None, asyncio.CancelledError(self.cancel_reason or "")))
+            self._deliver_cancel(strand)
+
+    def _deliver_cancel(self, strand: Strand) -> None:
+        strand.cancel = "delivered"
+        self._ready.append((strand, None, asyncio.CancelledError(self.cancel_reason or "")))
+
+    def _cancel_child(self, strand: Strand, command: ChildResult) -> None:
+        if not command.cancel_sent:
+            command.cancel_sent = True
+            reason = encode(self.cancel_reason or "the parent was cancelled")
+            self.emit(strand, Kind.CANCEL, command.name, "", reason)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    async def _main(self, arguments: dict[str, Any]) -> Any:
+    async def _main(self, arguments: dict[str, Any]) -> bytes:
         try:
-            return await self.workflow.function(Context(self), **arguments)
-        except (_ContinueAsNew, GeneratorExit):
+            value = await self.workflow.function(Context(self), **arguments)
+            data = self.workflow.signature.encode_result(value)
+            if len(data) > self._max_bytes:
+                raise TooLargeError(
+                    f"{self.stream}: its result ({len(data)} bytes) exceeds max_message_bytes ({self._max_bytes}); "
+                    "keep large values in a BlobStore and return a reference", stream=self.stream,
+                )  # fmt: skip
+            return data
+        except (ContinueAsNew, GeneratorExit, KeyboardInterrupt):
             raise
         except BaseException as failure:
-            if self._compensations:
+            if self._compensations and not self.closed and self._refusal is None and not self._refuses(failure):
                 await self._compensate(failure)
             raise
+
+    def _refuses(self, failure: BaseException) -> bool:
+        """Code that breaks the rules in a replay is newer code: the run waits for better code and is not failed."""
+        return self.replaying and bool(getattr(failure, "refused", False))
 
     async def _compensate(self, failure: BaseException) -> None:
         root, self._compensating = self._root, True
@@ -373,169 +420,46 @@ class Execution:
             function = compensation.function
             try:
                 if isinstance(function, ActorMethod):
-                    await self.call_actor(function, function.handler.signature.encode(compensation.args, compensation.kwargs))
+                    await self.call_actor(
+                        function, function.handler.signature.encode(compensation.args, compensation.kwargs)
+                    )
                 else:
                     name = str(getattr(function, "__qualname__", type(function).__qualname__))
-                    await self.step(function, compensation.args, compensation.kwargs, _COMPENSATION_RETRIES, None, None, name)
+                    await self.step(
+                        function, compensation.args, compensation.kwargs, _COMPENSATION_RETRIES, None, None, name
+                    )
             except Exception as error:
                 failure.add_note(f"compensation {function!r} failed too: {error!r}")
                 self.logger.error("compensation %r failed: %r", function, error)
 
     def _main_ended(self, value: Any, failure: BaseException | None) -> None:
         if failure is None:
-            try:
-                self._finish("completed", value=self.workflow.signature.encode_result(value))
-            except Exception as error:
-                self._finish("failed", error=error)
-        elif isinstance(failure, _ContinueAsNew):
-            self.finished = RunContinued(failure.arguments, self.at, self.incarnation + 1, list(self.unread))
+            self._finish("completed", value=value)
+        elif isinstance(failure, ContinueAsNew):
+            cancel = None
+            if self._root.cancel == "wanted":
+                cancel = CancelRequested(self.cancel_reason or "", self.at, "")
+            self.finished = RunContinued(
+                failure.arguments, self.at, self.incarnation + 1, list(self.unread), dict(self.published),
+                list(self._parents), cancel,
+            )  # fmt: skip
             self.outputs.append(self.finished)
+        elif isinstance(failure, NonDeterminismError) and self._refuses(failure):
+            self._refusal = failure
         elif isinstance(failure, asyncio.CancelledError) and self.cancel_reason is not None:
             self._finish("cancelled", error=failure)
         else:
             self._finish("failed", error=failure)
+        self._strands.clear()
 
     def _finish(self, status: str, *, value: bytes | None = None, error: BaseException | None = None) -> None:
-        assert self._started is not None
-        info = None
-        if error is not None:
-            notes = getattr(error, "__notes__", [])
-            info = error_info(error)
-            if notes:
-                text = "; ".join([info.message, *notes])
-                info = error_info(StepFailedError(text)) if not isinstance(error, Exception) else info
-        self.finished = RunFinished(status, self.at, value, info, dict(self.published))
-        started = self._started.message
-        if started.parent:
-            outcome = ResultRecorded(started.position, "child", self.stream, self.at, value, info)
-            if status == "cancelled":
-                outcome.error = error_info(WorkflowCancelledError(f"{self.stream} was cancelled", stream=self.stream))
-            self.finished.outgoing.append(
-                Message(id=derived_id("child", self.stream, str(self.incarnation)), kind=Kind.CHILD, stream=started.parent,
-                        args=encode(outcome), sent_at=self.at, expires_at=self.at + self._life)
-            )  # fmt: skip
-        self.outputs.append(self.finished)
-
-    # -- what the context asks -----------------------------------------------------------------------------------
-
-    def step(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], retries: int,
-        timeout: float | None, undo: Callable[..., Any] | None, name: str,
-    ) -> Command:  # fmt: skip
-        """A step, to be awaited."""
-        decode_result = self._steps.decode_result
-        return Step(name, function, args, kwargs, retries, timeout, undo, lambda data: decode_result(function, data))
-
-    def call_actor(self, method: ActorMethod, args: bytes) -> Command:
-        """A call of an actor, to be awaited."""
-        stream = actor_stream(method.actor_type, method.key)
-        message = Message(id="", kind=Kind.CALL, stream=stream, method=method.handler.name, args=args)
-        if method.idempotency_key is not None:
-            message.id, message.fingerprint = keyed_request(method.handler.name, method.idempotency_key, args)
-        return Call(f"{stream}.{method.handler.name}", message, method.handler.signature.decode_result)
-
-    def _address(self, message: Message, position: str) -> None:
-        """Everything that makes the call the same call in every replay."""
-        message.id = message.id or derived_id(self.stream, str(self.incarnation), position)
-        message.sent_at = self.at
-        message.expires_at = self.at + self._life
-        message.chain = ()
-
-    def send(self, method: ActorMethod, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Send to an actor with this entry."""
-        encoded = method.handler.signature.encode(args, kwargs)
-        self._emit(Kind.SEND, actor_stream(method.actor_type, method.key), method.handler.name, encoded)
-
-    def send_to_run(self, workflow: str, run_id: str, what: str, args: bytes) -> None:
-        """Signal or cancel another run with this entry."""
-        kind, _, name = what.partition(":")
-        self._emit(Kind.SIGNAL if kind == "signal" else Kind.CANCEL, run_stream(workflow, run_id), name, args)
-
-    def _emit(self, kind: Kind, stream: str, method: str, args: bytes) -> None:
-        strand = self._current or self._root
-        position = f"{strand.path}{strand.count}"
-        strand.count += 1
-        request = derived_id(self.stream, str(self.incarnation), position)
-        message = Message(id=request, kind=kind, stream=stream, method=method, args=args, sent_at=self.at,
-                          expires_at=self.at + self._life)  # fmt: skip
-        self.outputs.append(Sent(position, message))
-
-    def sleep(self, seconds: float) -> Command:
-        """A sleep, to be awaited."""
-        if not seconds >= 0:
-            raise ValueError(f"ctx.sleep({seconds!r}): give zero or more seconds")
-        return Sleep(seconds)
-
-    def wait_signal(self, name: str, kind: Any, timeout: float | None) -> Command:
-        """A wait for a signal, to be awaited."""
-        return WaitSignal(name, kind, timeout)
-
-    def start_child(self, workflow: Workflow[Any, Any], run_id: str, args: bytes) -> Command:
-        """The start of a child, to be awaited."""
-        return StartChild(run_stream(workflow.name, run_id), args)
-
-    def _start_child(self, strand: _Strand, command: StartChild) -> None:
-        message = Message(
-            id=derived_id("start", command.stream), kind=Kind.START, stream=command.stream, args=command.args,
-            sent_at=self.at, expires_at=self.at + self._life, parent=self.stream, position=command.position,
-        )  # fmt: skip
-        self.outputs.append(ChildStarted(command.position, message))
-        self._ready.append((strand, command.position, None))
-
-    def child_result(self, workflow: Workflow[Any, Any], run_id: str, position: str) -> Command:
-        """The outcome of a child, to be awaited."""
-        return ChildResult(run_stream(workflow.name, run_id), position, workflow.signature.decode_result)
-
-    def gather(self, branches: Sequence[Awaitable[Any]], return_exceptions: bool) -> Command:
-        """Concurrent branches, to be awaited."""
-        if len(branches) > MAX_BRANCHES:
-            raise ValueError(
-                f"ctx.gather of {len(branches)} branches: at most {MAX_BRANCHES} fit one run; "
-                "split them over child runs (ctx.workflow) and gather those"
-            )
-        return Gather(branches, return_exceptions)
-
-    def add_compensation(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Register a compensation."""
-        if isinstance(function, ActorMethod):
-            function.handler.signature.encode(args, kwargs)  # a wrong call is better found here than in the failure
-        self._compensations.append(_Compensation(function, args, kwargs))
-
-    def continue_as_new(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
-        """Leave the function for its next incarnation."""
-        raise _ContinueAsNew(self.workflow.signature.encode(args, kwargs))
-
-    def version(self, change_id: str, latest: int) -> int:
-        """The version recorded for a change, or ``latest`` when the run gets there live for the first time."""
-        recorded = self._versions.get(change_id)
-        if recorded is None:
-            if self.replaying:
-                return 0
-            self._versions[change_id] = recorded = latest
-            self.outputs.append(VersionMarked(change_id, latest))
-        elif recorded > latest:
-            raise NonDeterminismError(
-                f"{self.stream}: version {recorded} of {change_id!r} is recorded, this code knows {latest}; "
-                "deploy the newer code", stream=self.stream,
-            )  # fmt: skip
-        elif self.replaying:
-            self.outputs.append(VersionMarked(change_id, recorded))
-        return recorded
-
-    def publish(self, name: str, value: Any) -> None:
-        """Set a published value."""
-        self.published[name] = encode(value)
+        info = None if error is None else error_info(error)
+        self.finished = finished = RunFinished(status, self.at, value, info, self.published)
+        finished.outgoing = [finished_outcome(self.stream, parent, finished) for parent in self._parents]
+        self.outputs.append(finished)
 
 
 _NOTHING: Any = object()
-
-
-async def _await(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
-
-
-def _as_coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
-    return awaitable if isinstance(awaitable, Coroutine) else _await(awaitable)
 
 
 class _RunLogger(logging.Logger):
@@ -548,7 +472,24 @@ class _RunLogger(logging.Logger):
 
     def isEnabledFor(self, level: int) -> bool:
         """Whether the run is live and the workflow logger takes the level."""
-        return not self._execution.replaying and _log.isEnabledFor(level)
+        return not (self._execution.replaying or self._execution.closed) and _log.isEnabledFor(level)
+
+
+def finished_outcome(stream: str, parent: ParentJoined, finished: RunFinished) -> Message:
+    """The message that tells ``parent`` how the run ended."""
+    error = finished.error
+    if finished.status == "cancelled":
+        error = error_info(WorkflowCancelledError(f"{stream} was cancelled", stream=stream))
+    return child_outcome(stream, parent, finished.at, finished.value, error)
+
+
+def child_outcome(
+    stream: str, parent: ParentJoined, at: float, value: bytes | None, error: ErrorInfo | None
+) -> Message:  # fmt: skip
+    """The message that tells ``parent`` what became of its child. It never expires: somebody waits for it."""
+    outcome = ResultRecorded(parent.position, "child", stream, at, value, error)
+    return Message(id=derived_id("child", stream, parent.parent, parent.request), kind=Kind.CHILD, stream=parent.parent,
+                   args=encode(outcome), sent_at=at)  # fmt: skip
 
 
 def decode_child(data: bytes) -> ResultRecorded:

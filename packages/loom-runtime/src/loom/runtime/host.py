@@ -384,7 +384,8 @@ class Host:
         for cell in leaving:
             if cell.idle:
                 await cell.deactivate()
-                self.drop(cell)
+                if cell.idle or cell.retired:
+                    self.drop(cell)
         return len(leaving)
 
     async def _settle_after(self, job: Job, reply: Reply, after: Awaitable[Any]) -> None:

@@ -6,50 +6,34 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from ..codec import decode, encode, error_from, error_info
+from ..codec import encode, error_from, error_info
 from ..errors import (
     CallError,
-    InvalidArgumentsError,
     JournalConflictError,
     LoomError,
-    MessageExpiredError,
-    NonDeterminismError,
     NotRunningError,
     OutcomeUnknownError,
     OverloadedError,
     PortError,
     RunNotFoundError,
     StoreUnavailableError,
-    WorkflowFailedError,
+    TooLargeError,
 )
 from ..ports import Head, Snapshot
 from ..workflow import Workflow
 from .cell import Cell
-from .commands import Call, ChildResult, Command, Sleep, Step, WaitSignal
+from .commands import Call, Command, Sleep, Step, WaitSignal
 from .crashpoints import crash_point
-from .entries import (
-    CancelRequested,
-    ChildStarted,
-    Event,
-    ResultRecorded,
-    RunContinued,
-    RunFinished,
-    RunRetried,
-    RunStarted,
-    Sent,
-    SignalReceived,
-    StepBegan,
-    decode_entry,
-    encode_entry,
-)
-from .execution import Execution, decode_child
+from .entries import ChildStarted, Event, ResultRecorded, RunContinued, RunFinished, RunStarted, Sent, encode_entry
+from .execution import Execution
 from .job import Job
 from .messages import Kind, Message, Reply
 from .pending import PendingRecord, run_record
-from .run_history import RunHistory, output_key
-from .run_status import RunOutcome, RunStatus
+from .run_history import RunHistory
+from .run_replay import began, read_history, replay
+from .run_requests import check_life, status, take
+from .run_retry import decide
+from .run_status import RunOutcome
 
 if TYPE_CHECKING:
     from .host import Host
@@ -59,30 +43,35 @@ __all__ = ["RunCell"]
 NEVER = 4_102_444_800.0
 """The due time of a run that only a signal can wake: far away, so that its record still counts as work in hand."""
 _RETRYABLE = (OutcomeUnknownError, StoreUnavailableError, OverloadedError, NotRunningError)
+_TRANSIENT = (OutcomeUnknownError, StoreUnavailableError)
 _LONGEST_PAUSE = 10.0
+_PARK = 5.0
+_READS = (Kind.STATUS, Kind.GET, Kind.RESULT)
+
+Waiting = list[tuple[Job, bytes]]
 
 
 class RunCell(Cell):
     """One run. Events come in from requests, steps, calls and timers; those of one moment share an entry."""
 
-    __slots__ = ("_began", "_execution", "_history", "_inputs", "_loaded", "_mailbox", "_record", "_results", "_stopped", "_tasks",
-                 "_timers", "_worker", "run_id", "workflow")  # fmt: skip
+    __slots__ = ("_began", "_inputs", "_loaded", "_mailbox", "_record", "_results", "_sent", "_tasks", "_timers", "_worker",
+                 "execution", "run_history", "run_id", "workflow")  # fmt: skip
 
     def __init__(self, host: Host, stream: str, workflow: Workflow[Any, Any], run_id: str) -> None:
         super().__init__(host, stream)
         self.workflow = workflow
         self.run_id = run_id
+        self.run_history = RunHistory()
+        self.execution: Execution | None = None
         self._loaded = False
-        self._history = RunHistory()
-        self._execution: Execution | None = None
-        self._stopped: LoomError | None = None
         self._mailbox: list[Job] = []
         self._inputs: list[Event] = []
-        self._results: list[Job] = []
+        self._results: dict[Job, asyncio.TimerHandle] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, int] = {}
         self._began: set[str] = set()
         self._record: PendingRecord | None = None
+        self._sent: asyncio.Future[None] | None = None
         self._worker: asyncio.Task[None] | None = None
 
     @property
@@ -110,20 +99,30 @@ class RunCell(Cell):
             self._worker = self.spawn(self._work(), "loom run")
 
     async def deactivate(self) -> None:
-        """Leave memory; while a run waits, its pending record says when it must be back."""
+        """Leave memory; while a run waits, its pending record says when it must be back.
+
+        A request that comes while that is written keeps the run here, and its record as it was.
+        """
+        record, stopping = self._record, self.host.stopping
+        waiting = self.execution is not None and self.execution.finished is None and not self._tasks
+        if waiting and record is not None and not stopping:
+            before, due = record.due, self._next_due()
+            with contextlib.suppress(PortError):
+                record.due = due
+                await self.host.pending.put(self.shard, record)
+                if not self.idle:
+                    record.due = before
+                    await self.host.pending.put(self.shard, record)
+                    return
+                if due < NEVER:
+                    self.host.wake_at(due, self.stream)
         self.retired = True
-        waiting = self._execution is not None and self._execution.finished is None and self._stopped is None
-        if waiting and not self._tasks and self._record is not None and not self.host.stopping:
-            due = self._next_due()
-            self._record.due = due
-            await self.host.pending.put(self.shard, self._record)
-            if due < NEVER:
-                self.host.wake_at(due, self.stream)
         self._release()
+        self._dismiss()
 
     def _next_due(self) -> float:
-        assert self._execution is not None
-        dues = [getattr(command, "due", None) for command in self._execution.waiting.values()]
+        assert self.execution is not None
+        dues = [getattr(command, "due", None) for command in self.execution.waiting.values()]
         return min((due for due in dues if due is not None), default=NEVER)
 
     def _release(self) -> None:
@@ -133,6 +132,20 @@ class RunCell(Cell):
             self.host.timers.cancel(number)
         self._tasks.clear()
         self._timers.clear()
+        if self.execution is not None:
+            self.execution.close()
+
+    def _dismiss(self) -> None:
+        """Send away everybody who waits here: to the run's next cell, or home when the host stops."""
+        jobs = [*self._mailbox, *self._results]
+        for timer in self._results.values():
+            timer.cancel()
+        self._mailbox, self._results = [], {}
+        for job in jobs:
+            if self.host.stopping and job.delivery is None:
+                self.host.refuse(job, NotRunningError("this host is stopping; ask again", stream=self.stream))
+            else:
+                self.host.redirect(job)
 
     def _feed(self, event: Event) -> None:
         if not self.retired:
@@ -142,105 +155,151 @@ class RunCell(Cell):
     # -- the loop ------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        host = self.host
         try:
             if not self._loaded:
                 await self._load()
             while (self._mailbox or self._inputs) and not self.retired:
                 await self._round()
         except Exception as error:
-            host.log.error("%s: %s", self.stream, error)
-            self._stop_with(error if isinstance(error, LoomError) else CallError(f"{self.stream}: {error!r}"))
-            for job in self._mailbox:
-                host.fail(job, error)
-            self._mailbox.clear()
+            await self._stop(error)
         finally:
             self._worker = None
             if self.retired:
                 self._release()
-                host.drop(self)
-                for job in [*self._mailbox, *self._results]:
-                    host.redirect(job)
-                self._mailbox, self._results = [], []
+                self.host.drop(self)
+                self._dismiss()
 
-    def _stop_with(self, error: LoomError) -> None:
-        """The run can't go on here; its journal is untouched, and it is tried anew when asked again."""
-        self._stopped = error
+    async def _stop(self, error: Exception) -> None:
+        """The run can't go on here. Its journal is untouched; it is tried anew when asked again, and by the next host."""
+        host = self.host
         self.retired = True
-        for job in self._results:
-            self.host.fail(job, error)
-        self._results = []
+        host.log.error("%s: %s", self.stream, error)
+        if isinstance(error, _TRANSIENT):
+            host.wake_at(host.clock.now() + 1.0, self.stream)
+        else:
+            with contextlib.suppress(PortError):
+                record = self._record or await host.pending.get(self.shard, self.stream)
+                if record is not None and self.run_history.finished is None:
+                    record.due, record.status, record.resumed, record.error = host.clock.now(), "stopped", 0, str(error)
+                    await host.pending.put(self.shard, record)
+        failure = error if isinstance(error, LoomError) else CallError(f"{self.stream}: {error!r}", stream=self.stream)
+        jobs, self._mailbox = self._mailbox, []
+        for job in [*jobs, *self._results]:
+            if job.message.kind is Kind.STATUS and self.run_history.started is not None:
+                host.answer(job, Reply(job.message.id, encode(status(self, failure))))
+            elif job.delivery is not None and job.message.kind not in _READS and not job.message.reply_to:
+                self.spawn(host.inbox.retry(job.delivery, _PARK), "loom park")
+            else:
+                host.fail(job, failure)
+        for timer in self._results.values():
+            timer.cancel()
+        self._results.clear()
 
     async def _round(self) -> None:
         jobs, self._mailbox = self._mailbox, []
         inputs, self._inputs = self._inputs, []
-        waiting: list[tuple[Job, bytes]] = []
-        for job in jobs:
-            if not await self.host.may_start(job):
-                continue
-            try:
-                taken = self._take(job, inputs)
-            except Exception as error:
-                self.host.fail(job, error)
-            else:
-                if taken is not None:
-                    waiting.append((job, taken))
-            finally:
-                self.host.turn_ended(job)
-        if not inputs:
-            for job, reply in waiting:
-                self.host.answer(job, Reply(job.message.id, reply))
-            return
-        if isinstance(inputs[0], RunRetried):
-            await self._commit(inputs, [], [], waiting)
-            self.retired = True
-            self.host.wake_at(0.0, self.stream)
-            return
-        first = isinstance(inputs[0], RunStarted) and self.head.seq == 0
-        execution = self._execution
-        if isinstance(inputs[0], RunStarted):
-            execution = self._execution = self._new_execution(inputs[0].incarnation, {})
-        if execution is None or execution.finished is not None:
-            inputs = []
-        assert execution is not None
-        for event in inputs:
-            try:
-                execution.apply(event)
-            except InvalidArgumentsError as error:
-                if first:
-                    self._execution, self.retired = None, True
-                    for job, _ in waiting:
-                        self.host.fail(job, error)
-                    return
-                raise
-        outputs, asked = execution.take()
-        await self._commit([*inputs, *outputs], outputs, asked, waiting, first=first)
+        waiting: Waiting = []
+        try:
+            while jobs and not self.retired:
+                await self._accept(jobs.pop(0), inputs, waiting)
+            if self.retired:
+                return
+            applied, outputs, asked = self._apply(inputs)
+        except Exception:
+            self._mailbox[:0] = [job for job, _ in waiting]
+            raise
+        finally:
+            self._mailbox[:0] = jobs
+        await self._commit([*applied, *outputs], outputs, asked, waiting)
 
-    async def _commit(
-        self, events: list[Event], outputs: list[Event], asked: list[Command], waiting: list[tuple[Job, bytes]], *,
-        first: bool = False,
-    ) -> None:  # fmt: skip
+    async def _accept(self, job: Job, inputs: list[Event], waiting: Waiting) -> None:
+        host, kind = self.host, job.message.kind
+        if not await host.may_start(job):
+            return
+        try:
+            if kind is Kind.RESULT and self.run_history.started is not None:
+                self._await_result(job)
+            elif kind is Kind.RETRY:
+                await self._retry(job)
+            else:
+                waiting.append((job, take(self, job, inputs)))
+        except Exception as error:
+            host.fail(job, error)
+        finally:
+            host.turn_ended(job)
+
+    def _apply(self, inputs: list[Event]) -> tuple[list[Event], list[Event], list[Command]]:
+        if not inputs:
+            return [], [], []
+        execution = self.execution
+        first = inputs[0]
+        if isinstance(first, RunStarted):
+            execution = self.execution = self.new_execution(first.incarnation)
+        assert execution is not None
+        applied = []
+        for event in inputs:
+            if execution.expects(event):
+                execution.apply(event)
+                applied.append(event)
+        outputs, asked = execution.take()
+        return applied, outputs, asked
+
+    async def _commit(self, events: list[Event], outputs: list[Event], asked: list[Command], waiting: Waiting) -> None:
         """Append, then answer, send and carry out. Nothing of the entry has any effect before it is durable."""
         host = self.host
+        continued = outputs[-1] if outputs and isinstance(outputs[-1], RunContinued) else None
+        if continued is not None:
+            now = host.clock.now()
+            continued.requests = {r: until for r, until in self.run_history.requests.items() if until > now}
+        if events and not await self._append(events, waiting):
+            return
+        crash_point("run.pending")
+        if events and isinstance(events[0], RunStarted):
+            self.run_history.started = events[0]
+            self.run_history.since = self.run_history.since or events[0].at
+        outgoing = [e.message for e in outputs if isinstance(e, Sent | ChildStarted)]
+        sent = self._send(outgoing) if outgoing else self._sent
+        for job, reply in waiting:
+            host.answer(job, Reply(job.message.id, reply), sent)
+        for command in asked:
+            self._launch(command)
+        if self._timers and self.execution is not None:
+            for position in [p for p in self._timers if p not in self.execution.waiting]:
+                host.timers.cancel(self._timers.pop(position))
+        if outputs and isinstance(outputs[-1], RunFinished):
+            self._finished(outputs[-1])
+        elif continued is not None:
+            await self._continued(continued)
+
+    async def _append(self, events: list[Event], waiting: Waiting) -> bool:
+        host, started = self.host, events[0]
         try:
-            if first:
-                started = events[0]
-                assert isinstance(started, RunStarted)
+            if self.head.seq == 0 and isinstance(started, RunStarted):
                 self._record = run_record(self.stream, due=started.at, status="running", since=started.at)
                 recorded, appended = await asyncio.gather(
                     host.pending.put(self.shard, self._record), self.append(events), return_exceptions=True
                 )
-                for outcome in (appended, recorded):
-                    if isinstance(outcome, BaseException):
-                        raise outcome
-            elif events:
+                if isinstance(appended, BaseException):
+                    raise appended
+                if isinstance(recorded, BaseException):
+                    raise OutcomeUnknownError(f"{self.stream} has begun, but its record can't be written: {recorded}",
+                                              stream=self.stream) from recorded  # fmt: skip
+            else:
                 await self.append(events)
+                if self._record is not None and self._record.resumed:
+                    self._record.resumed = 0
+                    self.spawn(self._put_record(), "loom run record")
         except JournalConflictError:
             self.retired = True
             await host.placement.reread()
+            if host.placement.owns(self.shard):
+                host.wake_at(host.clock.now(), self.stream)
             for job, _ in waiting:
                 host.redirect(job)
-            return
+            return False
+        except TooLargeError:
+            self._mailbox[:0] = [job for job, _ in waiting]
+            raise
         except (OutcomeUnknownError, PortError) as error:
             self.retired = True
             host.wake_at(host.clock.now() + 1.0, self.stream)
@@ -249,189 +308,116 @@ class RunCell(Cell):
                     host.unknown(job, error)
                 else:
                     host.fail(job, error)
-            return
-        crash_point("run.pending")
-        if self._history.started is None and isinstance(events[0], RunStarted):
-            self._history.started = events[0]
-            self._history.since = events[0].at
-        self._history.requests.update(r for e in events if (r := getattr(e, "request", "")))
-        outgoing = [e.message for e in outputs if isinstance(e, Sent | ChildStarted)]
-        sent = host.outbox.send(outgoing) if outgoing else None
-        for job, reply in waiting:
-            host.answer(job, Reply(job.message.id, reply), sent)
-        for command in asked:
-            self._launch(command)
-        for position in [p for p in self._timers if self._execution is None or p not in self._execution.waiting]:
-            host.timers.cancel(self._timers.pop(position))
-        for event in outputs:
-            if isinstance(event, RunFinished):
-                await self._finished(event)
-            elif isinstance(event, RunContinued):
-                await self._continued(event)
+            return False
+        return True
 
-    async def _finished(self, event: RunFinished) -> None:
-        host = self.host
+    async def _put_record(self) -> None:
+        if self._record is not None:
+            with contextlib.suppress(PortError):
+                await self.host.pending.put(self.shard, self._record)
+
+    def _send(self, messages: list[Message]) -> asyncio.Future[None]:
+        self._sent = self.host.outbox.send(messages)
+        return self._sent
+
+    def tell(self, message: Message) -> None:
+        """Send a message that needs no entry: the request that it answers comes again until it is queued."""
+        self._send([message])
+
+    def _finished(self, event: RunFinished) -> None:
         crash_point("run.finished")
-        self._history.finished = event
+        self.run_history.finished = event
         self._release()
-        outcome = encode(RunOutcome(event.status, event.value, event.error))
-        for job in self._results:
-            host.answer(job, Reply(job.message.id, outcome))
-        self._results = []
+        reply = encode(RunOutcome(event.status, event.value, event.error))
+        for job, timer in self._results.items():
+            timer.cancel()
+            self.host.answer(job, Reply(job.message.id, reply))
+        self._results.clear()
         if event.outgoing:
-            await host.outbox.send(event.outgoing)
-        host.background.spawn(self._close_record(event), "loom run record")
+            self._send(event.outgoing)
+        self.spawn(self._close_record(event), "loom run record")
 
     async def _close_record(self, event: RunFinished) -> None:
         """Only when everything that the run had to send is queued, its record stops being work in hand."""
-        await self.host.outbox.drain()
+        if self._sent is not None:
+            await asyncio.wait([self._sent])
         error = None if event.error is None else event.error.message
-        record = run_record(
-            self.stream, due=None, status=event.status, since=self._history.since, ended=event.at, error=error
+        self._record = run_record(
+            self.stream, due=None, status=event.status, since=self.run_history.since, ended=event.at, error=error
         )
-        self._record = record
-        with contextlib.suppress(PortError):
-            await self.host.pending.put(self.shard, record)
+        await self._put_record()
 
     async def _continued(self, event: RunContinued) -> None:
+        host, history = self.host, self.run_history
         self._release()
         self._began.clear()
-        assert self._history.started is not None
-        message = msgspec.structs.replace(self._history.started.message, args=event.args)
-        begin: list[Event] = [RunStarted(message, event.at, event.incarnation), *event.signals]
-        seq = self.head.seq
-        await self.host.journal.write_snapshot(self.stream, Snapshot(seq, encode_entry(begin, self.host.codecs)))
-        self.head = Head(seq, self.head.entry_id, self.head.fence, seq)
-        if seq > self.host.options.retain_entries:
-            await self.host.journal.trim(self.stream, seq - self.host.options.retain_entries)
-        self._inputs = [*begin, *self._inputs]
+        started = history.started
+        assert started is not None
+        head = self.head
+        if head.seq - head.snapshot_seq >= host.options.snapshot_every:
+            data = encode_entry([RunStarted(started.message, history.since, started.incarnation), event], host.codecs)
+            # A snapshot saves reading, no more: the run goes on without it.
+            with contextlib.suppress(PortError):
+                await host.journal.write_snapshot(self.stream, Snapshot(head.seq, data))
+                self.head = Head(head.seq, head.entry_id, head.fence, head.seq)
+                crash_point("snapshot.written")
+                if head.seq > host.options.retain_entries:
+                    await host.journal.trim(self.stream, head.seq - host.options.retain_entries)
+        history.add(head.seq, [event])
+        self._inputs = history.begin_again
 
-    # -- requests ------------------------------------------------------------------------------------------------
+    # -- requests that take longer -------------------------------------------------------------------------------
 
-    def _take(self, job: Job, inputs: list[Event]) -> bytes | None:
-        """Turn a request into an event; the answer once that is durable, or None when it is answered already or later."""
-        message, host = job.message, self.host
-        now = host.clock.now()
-        started = any(isinstance(event, RunStarted) for event in inputs) or self._history.started is not None
-        if message.kind is Kind.START:
-            if not started:
-                self._check_life(message, now)
-                self.workflow.signature.decode(message.args)
-                inputs.insert(0, RunStarted(message, max(now, 0.0)))
-                return encode(True)
-            return encode(False)
-        if not started:
+    async def _retry(self, job: Job) -> None:
+        host, message, now = self.host, job.message, self.host.clock.now()
+        history = await read_history(self)
+        if history.started is None:
             raise RunNotFoundError(
-                f"no run {self.run_id!r} of {self.workflow.name}; start it, or list runs with 'loom runs list'",
-                workflow=self.workflow.name,
-                run_id=self.run_id,
+                f"no run {self.run_id!r} of {self.workflow.name}", workflow=self.workflow.name, run_id=self.run_id
             )
-        if message.kind is Kind.RESULT:
-            self._await_result(job)
-            return None
-        if message.kind is Kind.STATUS:
-            return encode(self._status())
-        if message.kind is Kind.GET:
-            return self._published(message.method)
-        if message.id in self._history.requests:
-            return encode(True)
-        self._check_life(message, now)
-        if message.kind is Kind.RETRY:
-            return self._retry(message, inputs, now)
-        finished = self._history.finished
-        if finished is not None:
-            if message.kind in (Kind.CANCEL, Kind.CHILD):
-                return encode(False)
-            raise CallError(
-                f"{self.stream} is {finished.status}; it takes no more signals", stream=self.stream, status=finished.status
-            )
-        if message.kind is Kind.SIGNAL:
-            self._check_signal(message)
-            inputs.append(SignalReceived(message.method, message.args, now, message.id))
-        elif message.kind is Kind.CANCEL:
-            inputs.append(CancelRequested(str(decode(message.args) or ""), now, message.id))
-        elif message.kind is Kind.CHILD:
-            outcome = decode_child(message.args)
-            outcome.at = max(outcome.at, now)
-            inputs.append(outcome)
-            self._history.requests.add(message.id)
-        return encode(True)
-
-    def _check_life(self, message: Message, now: float) -> None:
-        if message.expires_at and now >= message.expires_at:
-            raise MessageExpiredError(f"{self.stream}: the request expired and was not run", request_id=message.id)
-
-    def _check_signal(self, message: Message) -> None:
-        """A waiting workflow says which type it wants; a sender hears at once when the value does not fit."""
-        if self._execution is None:
+        if message.id in history.requests:
+            host.answer(job, Reply(message.id, encode(True)))
             return
-        for command in self._execution.waiting.values():
-            if isinstance(command, WaitSignal) and command.name == message.method:
-                try:
-                    command.decode(message.args)
-                except msgspec.MsgspecError as error:
-                    raise InvalidArgumentsError(
-                        f"{self.stream}: signal {message.method!r} does not fit what the workflow waits for: {error}",
-                        stream=self.stream,
-                    ) from error
-                return
-
-    def _retry(self, message: Message, inputs: list[Event], now: float) -> bytes:
-        finished = self._history.finished
-        if finished is None or finished.status == "completed":
-            status = "running" if finished is None else finished.status
-            raise CallError(f"{self.stream} is {status}; only failed and cancelled runs can be retried", stream=self.stream)
-        assert self._history.started is not None
-        inputs.clear()
-        inputs.append(RunRetried(now, message.id, self._history.started.incarnation + 1))
-        return encode(True)
+        check_life(self, message, now)
+        if history.finished is None or history.finished.status == "completed":
+            state = "running" if history.finished is None else history.finished.status
+            raise CallError(
+                f"{self.stream} is {state}; only failed and cancelled runs can be retried", stream=self.stream
+            )
+        trial = self.new_execution(history.started.incarnation, history)
+        try:
+            event = decide(history, trial, now, message.id)
+        finally:
+            trial.close()
+        self._record = run_record(self.stream, due=now, status="running", since=self.run_history.since)
+        await host.pending.put(self.shard, self._record)
+        if await self._append([event], [(job, b"")]):
+            host.answer(job, Reply(message.id, encode(True)))
+            self.retired = True
+            host.wake_at(now, self.stream)
 
     def _await_result(self, job: Job) -> None:
-        finished = self._history.finished
+        finished = self.run_history.finished
         if finished is not None:
             outcome = RunOutcome(finished.status, finished.value, finished.error)
             self.host.answer(job, Reply(job.message.id, encode(outcome)))
             return
-        self._results.append(job)
         wait = max(0.0, job.message.deadline - self.host.clock.now())
-        asyncio.get_running_loop().call_later(wait, self._still_running, job)
+        self._results[job] = asyncio.get_running_loop().call_later(wait, self._still_running, job)
 
     def _still_running(self, job: Job) -> None:
-        if job in self._results:
-            self._results.remove(job)
+        if self._results.pop(job, None) is not None:
             self.host.answer(job, Reply(job.message.id, encode(RunOutcome("running"))))
-
-    def _status(self) -> RunStatus:
-        history, execution = self._history, self._execution
-        finished = history.finished
-        assert history.started is not None
-        status = finished.status if finished is not None else ("stopped" if self._stopped else "running")
-        error = None
-        if finished is not None and finished.error is not None:
-            error = f"{finished.error.type_name}: {finished.error.message}"
-        return RunStatus(
-            workflow=self.workflow.name, run_id=self.run_id, status=status, started_at=history.since,
-            finished_at=None if finished is None else finished.at, steps_done=execution.steps_done if execution else 0,
-            waiting_for=[] if execution is None or finished else [_describe(c) for c in execution.waiting.values()],
-            incarnation=history.started.incarnation, error=error,
-            cancel_requested=execution is not None and execution.cancel_reason is not None,
-        )  # fmt: skip
-
-    def _published(self, name: str) -> bytes:
-        finished, execution = self._history.finished, self._execution
-        published = finished.published if finished is not None else execution.published if execution else {}
-        if name not in published:
-            raise LookupError(f"{self.stream} has published no {name!r}; it has: {', '.join(sorted(published)) or 'nothing'}")
-        return published[name]
 
     # -- carrying out --------------------------------------------------------------------------------------------
 
     def _launch(self, command: Command) -> None:
         position = command.position
-        if isinstance(command, Step):
-            self._tasks[position] = self.spawn(self._step(command), "loom step")
-        elif isinstance(command, Call):
-            self._tasks[position] = self.spawn(self._call(command), "loom call")
+        if isinstance(command, Step | Call):
+            if self.host.stopping:
+                return  # the next host begins it
+            work = self._step(command) if isinstance(command, Step) else self._call(command)
+            self._tasks[position] = self.spawn(work, "loom step")
         elif isinstance(command, Sleep):
             self._timers[position] = self.host.timers.at(command.due, lambda: self._timed_out(command, "sleep"))
         elif isinstance(command, WaitSignal) and command.due is not None:
@@ -439,33 +425,43 @@ class RunCell(Cell):
 
     def _timed_out(self, command: Command, kind: str) -> None:
         self._timers.pop(command.position, None)
-        if self._execution is not None and self._execution.waiting.get(command.position) is command:
+        if self.execution is not None and self.execution.waiting.get(command.position) is command:
             self._feed(ResultRecorded(command.position, kind, command.name, self.host.clock.now()))
 
     async def _step(self, command: Step) -> None:
-        assert self._execution is not None
-        outcome = await self.host.steps.run(
-            self.stream, command.position, command.name, command.function, command.args, command.kwargs,
-            command.retries, command.timeout, incarnation=self._execution.incarnation,
+        assert self.execution is not None
+        host, name, position = self.host, command.name, command.position
+        outcome = await host.steps.run(
+            self.stream, position, name, command.function, command.args, command.kwargs, command.retries, command.timeout,
+            incarnation=self.execution.incarnation,
         )  # fmt: skip
-        self._tasks.pop(command.position, None)
-        unknown = outcome.unknown or (outcome.error is not None and command.position in self._began)
-        self._feed(
-            ResultRecorded(command.position, "step", command.name, self.host.clock.now(), outcome.value, outcome.error, unknown)
-        )
+        value, error, unknown = outcome.value, outcome.error, outcome.unknown
+        if value is not None and len(value) > host.options.max_message_bytes:
+            value, unknown = None, True
+            error = error_info(TooLargeError(
+                f"step {name}: its result exceeds max_message_bytes ({host.options.max_message_bytes}); keep large values "
+                "in a BlobStore and return a reference", stream=self.stream,
+            ))  # fmt: skip
+        self._tasks.pop(position, None)
+        unknown = unknown or (error is not None and position in self._began)
+        self._feed(ResultRecorded(position, "step", name, host.clock.now(), value, error, unknown))
 
     async def _call(self, command: Call) -> None:
         host, pause = self.host, 0.05
         while True:
             value, error = None, None
             try:
-                reply = await host.router.call(msgspec.structs.replace(command.message), timeout=host.options.call_timeout + 5)
+                message = _copy(command.message)
+                reply = await host.router.call(message, timeout=host.options.call_timeout + 5)
                 value, error = reply.result, reply.error
                 again = error is not None and isinstance(error_from(error), _RETRYABLE)
             except _RETRYABLE:
                 again = True
             if not again:
                 break
+            if host.stopping:
+                self._tasks.pop(command.position, None)
+                return
             if host.clock.now() >= command.message.expires_at:
                 error = error_info(OutcomeUnknownError(
                     f"{command.name} gave no outcome within its life of {host.options.message_life:g} s",
@@ -479,103 +475,65 @@ class RunCell(Cell):
 
     # -- loading -------------------------------------------------------------------------------------------------
 
-    def _new_execution(self, incarnation: int, versions: dict[str, int]) -> Execution:
+    def new_execution(self, incarnation: int, history: RunHistory | None = None) -> Execution:
+        """A fresh execution; of a run that is replayed, with what ``history`` has recorded of it."""
         host = self.host
-        return Execution(self.stream, self.run_id, self.workflow, host.steps, host.resources, host.options.message_life,
-                         incarnation, versions)  # fmt: skip
+        return Execution(
+            self.stream, self.run_id, self.workflow, host.steps, host.resources, host.options.message_life,
+            incarnation=incarnation, versions=history.versions if history is not None else None,
+            published=self.run_history.published, retries=history.retries if history is not None else None,
+            max_bytes=host.options.max_message_bytes,
+        )  # fmt: skip
 
     async def _load(self) -> None:
-        host, history = self.host, self._history
-        self.head = head = await host.journal.head(self.stream)
-        if head.seq == 0:
+        host = self.host
+        history = self.run_history = await read_history(self)
+        if history.started is None:
             self._loaded = True
+            if not self._mailbox:
+                # Resumed for a record whose first entry was never written: nothing was promised to anybody.
+                await host.pending.remove(self.shard, self.stream)
             return
-        snapshot = await host.journal.read_snapshot(self.stream) if head.snapshot_seq else None
-        if snapshot is not None:
-            begin = decode_entry(self.stream, snapshot.seq, snapshot.data, host.codecs)
-            history.add(snapshot.seq, begin)
-            history.begin_again, history.entries = begin, []
-        async for seq, events in self.history(snapshot, head):
-            history.add(seq, events)
-        self._record = await host.pending.get(self.shard, self.stream) or run_record(
-            self.stream, due=None, status="running", since=history.since
-        )
+        record = await host.pending.get(self.shard, self.stream)
+        self._record = record or run_record(self.stream, due=None, status="running", since=history.since)
         history.since = self._record.since or history.since
-        if history.finished is not None:
-            if self._record.due is not None or self._record.status == "running":
-                if history.finished.outgoing:
-                    await host.outbox.send(history.finished.outgoing)
-                await self._close_record(history.finished)
-        else:
-            await self._replay()
+        finished = history.finished
+        if finished is None:
+            await self._replay(self._record)
+        elif self._record.due is not None or self._record.status != finished.status:
+            if finished.outgoing:
+                self._send(finished.outgoing)
+            self.spawn(self._close_record(finished), "loom run record")
         self._loaded = True
 
-    async def _replay(self) -> None:
-        host, history, record = self.host, self._history, self._record
-        assert record is not None
-        now = host.clock.now()
-        if record.due is None or record.due > now or record.status != "running":
-            record.due, record.status, record.ended, record.error = now, "running", None, None
-            await host.pending.put(self.shard, record)
-        if history.begin_again:
-            self._inputs = [*history.begin_again, *self._inputs]
-            return
+    async def _replay(self, record: PendingRecord) -> None:
+        history, now = self.run_history, self.host.clock.now()
         assert history.started is not None
-        execution = self._execution = self._new_execution(history.started.incarnation, history.versions)
-        execution.replaying = True
-        left: list[Event] = []
-        for entry in history.entries:
-            for event in entry.inputs:
-                execution.apply(event)
-            made, _ = execution.take()
-            left = self._compare(entry.seq, entry.outputs, made) if entry.exact else made
-            self._began.update(event.position for event in entry.outputs if isinstance(event, StepBegan))
-        execution.replaying = False
-        # Messages that a crash kept from the queue; those that were queued are recognised by their ids.
-        messages = [e.message for entry in history.entries for e in entry.outputs if isinstance(e, Sent | ChildStarted)]
-        if messages:
-            await host.outbox.send(messages)
-        asked = list(execution.waiting.values())
-        if left or history.retried:
-            await self._commit(left, left, asked, [])
+        if history.begin_again:
+            asked: list[Command] = []
+            self._inputs = [*history.begin_again, *self._inputs]
         else:
-            for command in asked:
-                self._launch(command)
-        if record.resumed:
-            record.resumed = 0
-            await host.pending.put(self.shard, record)
-
-    def _compare(self, seq: int, recorded: list[Event], made: list[Event]) -> list[Event]:
-        """Raise unless a replayed entry made what is recorded; what remains is an end that the code now reaches."""
-        before = {key for event in recorded if (key := output_key(event))}
-        now = {key for event in made if (key := output_key(event))}
-        for key in sorted(before ^ now):
-            recorded_text, asked_text = (key, "nothing of the kind") if key in before else ("nothing of the kind", key)
-            raise NonDeterminismError(
-                f"{self.stream}: the entry at seq {seq} has {recorded_text}, the code made {asked_text}. The run is "
-                "stopped, its journal is untouched; deploy the code that wrote it, or guard the change with ctx.version",
-                stream=self.stream,
-                seq=seq,
-                recorded=recorded_text,
-                asked=asked_text,
-            )
-        if any(isinstance(event, RunFinished | RunContinued) for event in recorded):
-            return []
-        return [event for event in made if isinstance(event, RunFinished | RunContinued)]
+            execution = self.execution = self.new_execution(history.started.incarnation, history)
+            left, messages = replay(self.stream, history, execution, now)
+            self._began = began(history)
+            asked = list(execution.waiting.values())
+        quiet = not self._inputs and not any(isinstance(command, Step | Call) for command in asked)
+        late = record.due is None or record.due > now or record.status != "running"
+        if late or (quiet and record.resumed):
+            record.due = now if late else record.due
+            record.status, record.ended, record.error = "running", None, None
+            record.resumed = 0 if quiet else record.resumed
+            await self.host.pending.put(self.shard, record)
+        if history.begin_again:
+            return
+        if messages:
+            await self._send(messages)
+        await self._commit(left, left, asked, [])
 
 
-def _describe(command: Command) -> str:
-    if isinstance(command, WaitSignal):
-        return f"signal {command.name!r}"
-    if isinstance(command, Sleep):
-        return f"sleep until {command.due:.3f}"
-    if isinstance(command, ChildResult):
-        return f"child {command.name}"
-    return f"{command.kind} {command.name}"
-
-
-def outcome_error(stream: str, outcome: RunOutcome) -> Exception:
-    """The exception that ``result()`` raises for a failed run."""
-    if outcome.error is None:
-        return WorkflowFailedError(f"{stream} {outcome.status}", stream=stream)
-    return error_from(outcome.error)
+def _copy(message: Message) -> Message:
+    """For the router, which notes in it how this attempt travels."""
+    return Message(
+        id=message.id, kind=message.kind, stream=message.stream, method=message.method, args=message.args,
+        sent_at=message.sent_at, expires_at=message.expires_at, fingerprint=message.fingerprint,
+    )  # fmt: skip

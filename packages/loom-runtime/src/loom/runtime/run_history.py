@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from ..errors import OutcomeUnknownError
 from .entries import (
     ChildStarted,
     Event,
+    ParentJoined,
     ResultRecorded,
     RunContinued,
     RunFinished,
@@ -40,7 +42,7 @@ def output_key(event: Event) -> str | None:
 
 
 class Recorded(msgspec.Struct):
-    """One entry that counts. ``exact`` is False where a retry has cut it, so that its outputs may differ."""
+    """One entry that counts. ``exact`` is False where a retry has opened it, so that its outputs may differ."""
 
     seq: int
     inputs: list[Event]
@@ -56,7 +58,9 @@ class RunHistory:
         self.started: RunStarted | None = None
         self.finished: RunFinished | None = None
         self.since = 0.0
-        self.requests: set[str] = set()
+        self.requests: dict[str, float] = {}
+        self.published: dict[str, bytes] = {}
+        self.retries: dict[str, int] = {}
         self.begin_again: list[Event] = []
         self.retried = False
 
@@ -65,24 +69,38 @@ class RunHistory:
         inputs: list[Event] = []
         outputs: list[Event] = []
         for event in events:
-            request = getattr(event, "request", "")
-            if request:
-                self.requests.add(request)
+            self.remember(event)
             self.begin_again, self.retried = [], False
             if isinstance(event, RunStarted):
                 self.entries, self.finished = [], None
                 self.started = event
                 self.since = self.since or event.at
+                inputs, outputs = [], []
             elif isinstance(event, RunFinished):
                 self.finished = event
             elif isinstance(event, RunContinued):
-                self.begin_again = [self._next(event.args, event.at, event.incarnation), *event.signals]
+                self.requests = dict(event.requests)
+                self.published = event.published
+                self.retries = {}
+                cancel = [event.cancel] if event.cancel is not None else []
+                self.begin_again = [
+                    self._next(event.args, event.at, event.incarnation),
+                    *event.parents,
+                    *event.signals,
+                    *cancel,
+                ]
             elif isinstance(event, RunRetried):
                 self._retry(event)
                 continue
             (outputs if is_output(event) else inputs).append(event)
         if inputs or outputs:
             self.entries.append(Recorded(seq, inputs, outputs))
+
+    def remember(self, event: Event) -> None:
+        """Note the request id of an event whose message may come again."""
+        request = getattr(event, "request", "")
+        if request:
+            self.requests[request] = getattr(event, "until", 0.0)
 
     @property
     def versions(self) -> dict[str, int]:
@@ -96,30 +114,41 @@ class RunHistory:
 
     def _next(self, args: bytes, at: float, incarnation: int) -> RunStarted:
         assert self.started is not None
-        message = msgspec.structs.replace(self.started.message, args=args)
+        # Those who wait for the run are carried along as ParentJoined.
+        message = msgspec.structs.replace(self.started.message, args=args, parent="", position="")
         return RunStarted(message, at, incarnation)
 
+    def parents(self) -> list[Event]:
+        """Who waits for the run: the run that started it, and those that joined."""
+        found: list[Event] = []
+        if self.started is not None and self.started.message.parent:
+            message = self.started.message
+            found.append(ParentJoined(message.parent, message.position, self.started.at, message.id))
+        return found + [e for entry in self.entries for e in entry.inputs if isinstance(e, ParentJoined)]
+
     def _retry(self, event: RunRetried) -> None:
-        """Forget the failure: the last failed result and what followed, or everything when compensations have run."""
+        """Forget the failure, as ``run_retry.decide`` has decided it."""
         assert self.started is not None
         self.finished = None
-        last: tuple[int, int] | None = None
-        compensated = False
-        for index, entry in enumerate(self.entries):
-            for place, recorded in enumerate(entry.inputs):
-                if isinstance(recorded, ResultRecorded):
-                    compensated = compensated or recorded.position.startswith("~")
-                    if recorded.error is not None:
-                        last = (index, place)
-        signals: list[Event] = [e for entry in self.entries for e in entry.inputs if isinstance(e, SignalReceived)]
-        if last is None or compensated:
-            self.begin_again = [self._next(self.started.message.args, event.at, event.incarnation), *signals]
+        if event.mode == "start":
+            signals: list[Event] = [e for entry in self.entries for e in entry.inputs if isinstance(e, SignalReceived)]
+            begin = self._next(self.started.message.args, event.at, event.incarnation)
+            self.begin_again = [begin, *self.parents(), *signals]
+            self.published, self.retries = {}, {}
             return
-        index, place = last
-        cut = self.entries[index]
-        later = [e for entry in self.entries[index + 1 :] for e in entry.inputs] + cut.inputs[place + 1 :]
-        kept = cut.inputs[:place] + [e for e in later if isinstance(e, SignalReceived)]
-        self.entries = [*self.entries[:index], Recorded(cut.seq, kept, [], exact=False)]
-        for entry in self.entries:
-            entry.outputs = [e for e in entry.outputs if not isinstance(e, RunFinished)]
+        for index, entry in enumerate(self.entries):
+            if event.mode == "drop" and entry.seq == event.seq:
+                self._count_retry(entry.inputs.pop(event.place))
+            if index == len(self.entries) - 1 or (event.mode == "drop" and entry.seq >= event.seq):
+                entry.exact = False
+                entry.outputs = [e for e in entry.outputs if isinstance(e, VersionMarked)]
         self.retried = True
+
+    def _count_retry(self, dropped: Event) -> None:
+        """A call that is known to have failed is asked again under a new id: the old one is answered from memory."""
+        if not isinstance(dropped, ResultRecorded) or dropped.error is None or dropped.kind == "step":
+            return
+        if dropped.error.name == OutcomeUnknownError.__name__:
+            return
+        position = dropped.position.rpartition(":")[2]
+        self.retries[position] = self.retries.get(position, 0) + 1
