@@ -97,7 +97,6 @@ def test_the_report_is_what_an_independent_count_finds(
 def test_says_what_happens_in_plain_lines(texts: Path, tmp_path: Path) -> None:
     shown = subprocess.run(
         [sys.executable, "-c", SCRIPT, texts, tmp_path / "out"],
-        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
