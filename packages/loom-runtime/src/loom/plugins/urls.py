@@ -36,11 +36,17 @@ class LoomURL(msgspec.Struct, frozen=True):
             raise ConfigurationError(
                 "an adapter URL looks like scheme://…, for example sqlite:///loom.db; this one has no scheme://"
             )
-        parts = urlsplit(text)
+        if "#" in text:
+            raise ConfigurationError(f"{scheme}://…: write # as %23; what follows a bare # would be lost")
         try:
+            parts = urlsplit(text)
             port = parts.port
-        except ValueError as error:
-            raise ConfigurationError(f"{scheme}://…: the port is not a number from 0 to 65535") from error
+        except ValueError:
+            # Not chained: the cause repeats a part of the URL, and that may be one of the password.
+            raise ConfigurationError(
+                f"{scheme}://…: the host or the port (a number from 0 to 65535) cannot be read; "
+                "write / : @ and # in a password as %2F %3A %40 %23"
+            ) from None
         return cls(
             scheme=scheme.lower(),
             raw=text,
