@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
+import msgspec
+
 from .__about__ import __version__
 from .actor import Actor, ActorType
 from .client import Client, RunHandle
@@ -112,6 +114,11 @@ class Loom:
         return self._host
 
     @property
+    def payload_codecs(self) -> tuple[PayloadCodec, ...]:
+        """What wraps stored bytes; the first is applied first."""
+        return self._codecs
+
+    @property
     def instances(self) -> Mapping[PortName, Port]:
         """The adapters that were handed in."""
         return self._instances
@@ -134,21 +141,37 @@ class Loom:
         return self._client
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
-        """A client that never hosts: ``async with app.client() as client: await client.actor(Account, "alice").…``."""
+    async def ports(self) -> AsyncIterator[Mapping[PortName, Port]]:
+        """The adapters that the runtime uses, open: for tools that look at what is stored. Hosts nothing."""
         async with AsyncExitStack() as stack:
-            ports = await self._open(stack, hosting=False)
+            yield await self._open(stack, hosting=False)
+
+    @asynccontextmanager
+    async def client(
+        self, *, ports: Mapping[PortName, Port] | None = None, call_timeout: float | None = None
+    ) -> AsyncIterator[Client]:
+        """A client that never hosts: ``async with app.client() as client: await client.actor(Account, "alice").…``.
+
+        ``ports`` are adapters that ``ports()`` has opened; they are left open. ``call_timeout`` (seconds) takes the
+        place of the option of that name.
+        """
+        options = self.settings.options
+        if call_timeout is not None:
+            options = msgspec.structs.replace(options, call_timeout=call_timeout)
+        async with AsyncExitStack() as stack:
+            if ports is None:
+                ports = await self._open(stack, hosting=False)
             background = Background()
             stack.push_async_callback(background.cancel)
             coordination = cast(CoordinationAdapter, ports["coordination"])
-            shards = await coordination.shard_count(self.settings.options.shards)
+            shards = await coordination.shard_count(options.shards)
             router = Router(
                 cast(MessageQueue, ports["queue"]), self._clock, background, f"client-{secrets.token_hex(8)}", shards,
                 self._codecs,
             )  # fmt: skip
             pending = PendingRecords(cast(DocumentStore, ports["documents"]))
             await pending.start()
-            client = Client(router, pending, self.settings.options, self._clock, self._interceptors, lambda _: False)
+            client = Client(router, pending, options, self._clock, self._interceptors, lambda _: False)
             try:
                 yield client
             finally:

@@ -12,14 +12,13 @@ from typing import Any
 
 import msgspec
 
-from ..ports import Collection, Condition, DocumentStore, Query
+from ..errors import DocumentConflictError
+from ..ports import Collection, Condition, Document, DocumentStore, Query
 from .messages import split_stream
 
 __all__ = ["PENDING", "PendingRecord", "PendingRecords"]
 
-PENDING = Collection(
-    "pending", indexes=(("due",), ("status", "since"), ("workflow", "since"), ("workflow", "status", "since"), ("since",))
-)
+PENDING = Collection("pending", indexes=(("due",), ("since",), ("status", "since"), ("workflow", "since")))
 
 
 class PendingRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -52,6 +51,14 @@ class PendingRecords:
         """Write or replace the record of a stream; durable when it returns."""
         await self._documents.put("pending", str(shard), record.stream, _body(record))
 
+    async def create(self, shard: int, record: PendingRecord) -> bool:
+        """Write the record of a stream that should have none; False, and nothing written, when it has one."""
+        try:
+            await self._documents.put("pending", str(shard), record.stream, _body(record), create_only=True)
+        except DocumentConflictError:
+            return False
+        return True
+
     async def remove(self, shard: int, stream: str) -> None:
         """The work is finished."""
         await self._documents.delete("pending", str(shard), stream)
@@ -74,20 +81,46 @@ class PendingRecords:
         where = [Condition("since", ">=", since)]
         if workflow is not None:
             where.append(Condition("workflow", "==", workflow))
-        if status is not None:
+        elif status is not None:
             where.append(Condition("status", "==", status))
         found: list[PendingRecord] = []
         async for record in self._all(Query(where=tuple(where), order_by="since", descending=True, limit=min(limit, 500))):
-            found.append(record)
+            if status is None or record.status == status:
+                found.append(record)
             if len(found) >= limit:
                 break
         return found
 
+    async def due(self) -> AsyncIterator[PendingRecord]:
+        """Every record of every shard that has a due time, earliest first. May lag behind across shards."""
+        async for record in self._all(Query(where=(Condition("due", ">=", 0),), order_by="due", limit=500)):
+            yield record
+
+    async def poisoned(self) -> AsyncIterator[tuple[int, PendingRecord]]:
+        """The records that hosts have given up resuming, each with its shard."""
+        query = Query(where=(Condition("status", "==", "poisoned"),), limit=500)
+        async for document in self._documents_of(query):
+            yield int(document.partition), msgspec.convert(document.body, PendingRecord)
+
+    async def redrive(self, shard: int, stream: str, now: float) -> bool:
+        """Let hosts resume a poisoned record again, from ``now`` on. False when it is not poisoned (any more)."""
+        record = await self.get(shard, stream)
+        if record is None or record.status != "poisoned":
+            return False
+        record.status = None if record.workflow is None else "running"
+        record.resumed, record.due = 0, now
+        await self.put(shard, record)
+        return True
+
     async def _all(self, query: Query) -> AsyncIterator[PendingRecord]:
+        async for document in self._documents_of(query):
+            yield msgspec.convert(document.body, PendingRecord)
+
+    async def _documents_of(self, query: Query) -> AsyncIterator[Document]:
         while True:
             page = await self._documents.query("pending", query)
             for document in page.documents:
-                yield msgspec.convert(document.body, PendingRecord)
+                yield document
             if page.cursor is None:
                 return
             query = msgspec.structs.replace(query, cursor=page.cursor)
