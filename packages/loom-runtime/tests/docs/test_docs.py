@@ -33,9 +33,10 @@ def test_program_runs_and_prints_what_is_shown(program: str, output: str | None,
     file.write_text(program, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOOM_")}
     environment["PYTHONPATH"] = str(Path(loom.__file__).parents[1])
+    command = [sys.executable, "-W", "error", file]
     done = subprocess.run(
-        [sys.executable, "-W", "error", file], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )  # fmt: skip
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     if output is not None:
         assert done.stdout == output
