@@ -77,6 +77,8 @@ class StepRunner:
                 return StepOutcome(error=error_info(failure), unknown=True)
             except TimeoutError as failure:
                 error, unknown = failure, True
+            except SystemExit as failure:
+                return StepOutcome(error=error_info(RuntimeError(f"step {name} tried to exit the process: {failure!r}")), unknown=True)
             except Exception as failure:
                 error = failure
             if attempt > retries:
