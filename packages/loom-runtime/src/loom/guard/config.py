@@ -10,7 +10,7 @@ import msgspec
 from ..environment import Environment
 from ..errors import ConfigurationError
 from ..plugins import PORTS, AdapterRegistry, AdapterSpec, LoomURL, PortName
-from ..plugins.derived import derive_spec, is_derived
+from ..plugins.derived import DERIVED_PORTS, derive_spec
 from ..ports import Port
 from ..settings import Settings
 from .mounts import read_mounts
@@ -119,14 +119,13 @@ def spec_of_instance(port: PortName, instance: Port, installed: Iterable[Adapter
     specs = list(installed)
     for base in type(instance).__mro__:
         target = f"{base.__module__}:{base.__qualname__}"
-        for spec in specs:
-            if spec.port != port or spec.target != target:
-                continue
-            if not is_derived(spec):
-                return spec
+        if target == DERIVED_PORTS.get(port):
             documents = _documents_of(instance)
             below = spec_of_instance("documents", documents, specs) if documents is not None else None
             return derive_spec(port, below) if below is not None else None
+        for spec in specs:
+            if spec.port == port and spec.target == target:
+                return spec
     return None
 
 

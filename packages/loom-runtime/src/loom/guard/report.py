@@ -24,8 +24,8 @@ __all__ = ["builtin_rules", "check_production_config", "collect_rules", "enforce
 def builtin_rules() -> list[GuardRule]:
     """The rules that come with the runtime, in the order in which they are documented."""
     return [
-        EphemeralRule(), TestOnlyRule(), CrashPointRule(), ReachRule(), UndeclaredRule(), UnservedRule(), FileSystemRule(),
-        SynchronousRule(), ProcessOnlyRule(), MixedRule(), ClearTextRule(), ImmatureRule(),
+        EphemeralRule(), TestOnlyRule(), CrashPointRule(), ReachRule(), UndeclaredRule(), UnservedRule(),
+        FileSystemRule(), SynchronousRule(), ProcessOnlyRule(), MixedRule(), ClearTextRule(), ImmatureRule(),
     ]  # fmt: skip
 
 
