@@ -1,0 +1,5 @@
+"""``python -m loom.cli`` is ``loom``."""
+
+from . import main
+
+main()
