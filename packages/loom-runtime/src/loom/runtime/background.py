@@ -6,9 +6,11 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = ["Background"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger("loom")
 
@@ -21,9 +23,10 @@ class Background:
         self._context = contextvars.Context()
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
         """Run ``work``; an exception that nobody awaits is logged."""
-        task = self._loop.create_task(work, name=name, context=self._context)
+        # Not loop.create_task: the loop's task factory watches for tasks of turns, and this is none.
+        task = asyncio.Task(work, loop=self._loop, name=name, context=self._context)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import JournalGapError
 from ..ports import Append, Head, Snapshot
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Cell"]
 
 _PAGE = 500
+
+T = TypeVar("T")
 
 
 class Cell(ABC):
@@ -89,6 +91,6 @@ class Cell(ABC):
                 yield entry.seq, decode_entry(self.stream, entry.seq, entry.data, self.host.codecs)
             after = entries[-1].seq
 
-    def spawn(self, coroutine: object, name: str) -> asyncio.Task[None]:
+    def spawn(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine of this cell in the host's background."""
-        return self.host.background.spawn(coroutine, name)  # type: ignore[arg-type]
+        return self.host.background.spawn(coroutine, name)

@@ -157,7 +157,10 @@ class RunCell(Cell):
     async def _work(self) -> None:
         try:
             if not self._loaded:
-                await self._load()
+                if self._looks_new():
+                    self._loaded = True
+                else:
+                    await self._load()
             while (self._mailbox or self._inputs) and not self.retired:
                 await self._round()
         except Exception as error:
@@ -168,6 +171,14 @@ class RunCell(Cell):
                 self._release()
                 self.host.drop(self)
                 self._dismiss()
+
+    def _looks_new(self) -> bool:
+        """Whether to begin without asking the journal. If the run exists after all, its head refuses the first entry."""
+        if not self._mailbox:
+            return False
+        job = self._mailbox[0]
+        again = job.redirects or (job.delivery is not None and job.delivery.attempts)
+        return job.message.kind is Kind.START and not again
 
     async def _stop(self, error: Exception) -> None:
         """The run can't go on here. Its journal is untouched; it is tried anew when asked again, and by the next host."""
@@ -276,14 +287,16 @@ class RunCell(Cell):
         try:
             if self.head.seq == 0 and isinstance(started, RunStarted):
                 self._record = run_record(self.stream, due=started.at, status="running", since=started.at)
-                recorded, appended = await asyncio.gather(
-                    host.pending.put(self.shard, self._record), self.append(events), return_exceptions=True
-                )
-                if isinstance(appended, BaseException):
-                    raise appended
-                if isinstance(recorded, BaseException):
-                    raise OutcomeUnknownError(f"{self.stream} has begun, but its record can't be written: {recorded}",
-                                              stream=self.stream) from recorded  # fmt: skip
+                recording = self.spawn(self._create_record(self._record), "loom run record")
+                try:
+                    await self.append(events)
+                finally:
+                    await asyncio.wait([recording])
+                if (failure := recording.exception()) is not None:
+                    raise OutcomeUnknownError(f"{self.stream} has begun, but its record can't be written: {failure}",
+                                              stream=self.stream) from failure  # fmt: skip
+                if not recording.result():
+                    await host.pending.put(self.shard, self._record)
             else:
                 await self.append(events)
                 if self._record is not None and self._record.resumed:
@@ -310,6 +323,9 @@ class RunCell(Cell):
                     host.fail(job, error)
             return False
         return True
+
+    async def _create_record(self, record: PendingRecord) -> bool:
+        return await self.host.pending.create(self.shard, record)
 
     async def _put_record(self) -> None:
         if self._record is not None:
