@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import loom
+from loom.cli.tree import build
 
 ROOT = Path(__file__).resolve().parents[3]
 README = ROOT / "README.md"
@@ -28,6 +29,14 @@ def run(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str
 def test_the_program_in_the_readme_is_the_example() -> None:
     [program] = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert program == (ROOT / "examples" / "bank.py").read_text(encoding="utf-8")
+
+
+def test_the_shell_at_a_glance_names_every_command() -> None:
+    shell = README.read_text(encoding="utf-8").partition("## The shell")[2].partition("\n## ")[0]
+    tree = build()
+    groups = [str(group.name) for group in tree.registered_groups]
+    commands = [str(command.name) for command in tree.registered_commands]
+    assert set(re.findall(r"`loom ([a-z-]+)", shell)) == {*groups, *commands}
 
 
 BALANCES = """
