@@ -237,14 +237,16 @@ class _Worker:
             self._idle.set()
 
     def _finish(self, batch: list[_Job], outcomes: list[Any]) -> None:
-        for (_, _, future), outcome in zip(batch, outcomes, strict=True):
+        loud = False
+        for (_, item, future), outcome in zip(batch, outcomes, strict=True):
+            loud = loud or item is _ALONE
             if future.done():
                 continue
             if isinstance(outcome, _Failure):
                 future.set_exception(outcome.error)
             else:
                 future.set_result(outcome)
-        if self._done is not None and any(item is _ALONE for _, item, _ in batch):
+        if self._done is not None and loud:
             self._done()
         # Behind the tasks just woken: what they submit next joins the next transaction instead of waiting for it.
         self._loop.call_soon(self._dispatch)
