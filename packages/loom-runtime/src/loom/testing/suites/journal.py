@@ -105,6 +105,17 @@ class _Appends(Suite[JournalStore]):
             await h.adapter.append(appends[0])
         assert await h.adapter.append(after("s", await h.adapter.head("s"))) == Appended(4)
 
+    @scenario()
+    async def test_a_trim_leaves_the_later_duplicates_recognised(self, h: H) -> None:
+        appends = await fill(h.adapter, "s", 5)
+        await h.adapter.write_snapshot("s", Snapshot(3, b"three"))
+        await h.adapter.trim("s", 2)
+        for append in appends[2:]:
+            assert await h.adapter.append(append) == Appended(append.expected_seq + 1, duplicate=True)
+        for append in appends[:2]:
+            with pytest.raises(JournalConflictError):
+                await h.adapter.append(append)
+
     @scenario(Feature.FENCING)
     async def test_a_lower_fence_is_refused_and_a_higher_one_stays(self, h: H) -> None:
         await h.adapter.append(Append("s", 0, "", "e1", b"", 5))
