@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 import msgspec
 
@@ -21,7 +21,7 @@ from .clock import Clock, SystemClock
 from .codec import PayloadCodec
 from .errors import DefinitionError, NotRunningError
 from .interceptors import Interceptor
-from .plugins import AdapterContext, AdapterRegistry, PortName
+from .plugins import AdapterContext, PortName
 from .ports import CoordinationAdapter, DocumentStore, JournalStore, Member, MessageQueue, Port
 from .resources import Resources
 from .runtime.background import Background
@@ -31,6 +31,9 @@ from .runtime.router import Router
 from .settings import RuntimeOptions, Settings, load_settings
 from .sync import SyncApp
 from .workflow import Workflow
+
+if TYPE_CHECKING:
+    from .plugins.registry import AdapterRegistry
 
 __all__ = ["Loom"]
 
@@ -96,7 +99,7 @@ class Loom:
         self._client: Client | None = None
         self._stack: AsyncExitStack | None = None
         self._sync: SyncApp | None = None
-        self.registry = AdapterRegistry()
+        self._registry: AdapterRegistry | None = None
 
     @property
     def settings(self) -> Settings:
@@ -105,6 +108,15 @@ class Loom:
             arguments: dict[str, Any] = self._settings_arguments
             self._settings = load_settings(**arguments)
         return self._settings
+
+    @property
+    def registry(self) -> AdapterRegistry:
+        """Finds and opens adapters; made when first asked for."""
+        if self._registry is None:
+            from .plugins.registry import AdapterRegistry
+
+            self._registry = AdapterRegistry()
+        return self._registry
 
     @property
     def host(self) -> Host:
