@@ -58,6 +58,11 @@ class Cell(ABC):
     def idle(self) -> bool:
         """Whether nothing is under way, so that the cell may leave memory."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether what recovery has resumed has got through."""
+        return self.idle
+
     @abstractmethod
     async def deactivate(self) -> None:
         """Leave memory in good order. Best effort."""
@@ -77,7 +82,9 @@ class Cell(ABC):
         self.head = Head(head.seq + 1, entry_id, fence, head.snapshot_seq)
 
     async def history(self, snapshot: Snapshot | None, head: Head) -> AsyncIterator[tuple[int, list[Event]]]:
-        """The decoded entries after ``snapshot`` up to ``head``, in order. Raises JournalGapError, CorruptEntryError."""
+        """The decoded entries after ``snapshot`` up to ``head``, in order.
+        Raises JournalGapError, CorruptEntryError.
+        """
         after = 0 if snapshot is None else snapshot.seq
         while after < head.seq:
             entries = await self.host.journal.read(self.stream, after=after, limit=min(_PAGE, head.seq - after))

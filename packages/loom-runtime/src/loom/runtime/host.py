@@ -197,7 +197,8 @@ class Host:
         suspicious = self.inbox.suspicious(delivery)
         if suspicious and delivery.attempts > self.options.crash_attempts:
             await self.inbox.dead_letter(
-                delivery, f"poison: {delivery.attempts} attempts ended with a crash or hang of the host, the last ones alone"
+                delivery,
+                f"poison: {delivery.attempts} attempts ended with a crash or hang of the host, the last ones alone",
             )
             return False
         if self.exclusive.busy and not job.message.chain:
@@ -227,8 +228,10 @@ class Host:
                 self.background.spawn(self._settle_after(job, reply, after), "loom settle")
 
     def fail(self, job: Job, error: Exception) -> None:
-        """The request failed and changed nothing. Somebody who waits hears of it; a send is tried again, then given up."""
-        if job.delivery is not None and job.message.kind is Kind.SEND:
+        """The request failed and changed nothing. Somebody who waits hears of it;
+        a send is tried again, then given up.
+        """
+        if job.delivery is not None and _nobody_waits(job.message):
             attempts = job.delivery.attempts + 1
             if attempts >= self.options.max_attempts:
                 work = self.inbox.dead_letter(job.delivery, f"{attempts} attempts failed, the last with {error!r}")
@@ -245,11 +248,11 @@ class Host:
         """The request was not run."""
         if job.delivery is None:
             self.fail(job, error)
-        elif isinstance(error, OverloadedError | NotRunningError) and job.message.kind is Kind.SEND:
+        elif isinstance(error, OverloadedError | NotRunningError) and _nobody_waits(job.message):
             self.background.spawn(self.inbox.retry(job.delivery, 0.2), "loom park")
         elif isinstance(error, NotRunningError):
             self.background.spawn(self.inbox.retry(job.delivery, 0.0), "loom park")
-        elif job.message.kind is Kind.SEND:
+        elif _nobody_waits(job.message):
             self.background.spawn(self.inbox.dead_letter(job.delivery, str(error)), "loom refuse")
         else:
             self.fail(job, error)
@@ -317,6 +320,11 @@ class Host:
                     await self._resume(shard, record)
 
     async def _resume(self, shard: int, record: PendingRecord) -> None:
+        try:
+            self.cell(record.stream)
+        except (UnknownActorError, UnknownWorkflowError) as error:
+            self.log.warning("%s waits for a host that has its code: %s", record.stream, error)
+            return
         record.resumed += 1
         if record.resumed > self.options.crash_attempts:
             self.log.error(
@@ -331,11 +339,7 @@ class Host:
         self.background.spawn(self._resume_one(record), "loom resume")
 
     async def _resume_one(self, record: PendingRecord) -> None:
-        try:
-            cell = self.cell(record.stream)
-        except (UnknownActorError, UnknownWorkflowError) as error:
-            self.log.warning("%s waits for a host that has its code: %s", record.stream, error)
-            return
+        cell = self.cell(record.stream)
         if isinstance(cell, ActorCell):
             cell.pending_due = record.due
         if record.resumed >= 2:
@@ -345,7 +349,7 @@ class Host:
                 cell.resume()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self.options.turn_deadline):
-                        while not cell.idle:
+                        while not cell.settled:
                             await asyncio.sleep(0.01)
             finally:
                 self.exclusive.leave(job)
@@ -373,7 +377,9 @@ class Host:
             await self.sweep()
 
     async def sweep(self) -> int:
-        """Deactivate idle cells: those unused for ``idle_seconds``, then the least recently used above ``max_active``."""
+        """Deactivate idle cells: those unused for ``idle_seconds``, then the least recently used above
+        ``max_active``.
+        """
         now = self.clock.monotonic()
         idle = [cell for cell in self.cells.values() if cell.idle]
         leaving = [cell for cell in idle if now - cell.used_at >= self.options.idle_seconds]
@@ -384,7 +390,7 @@ class Host:
         for cell in leaving:
             if cell.idle:
                 await cell.deactivate()
-                if cell.idle or cell.retired:
+                if cell.retired:
                     self.drop(cell)
         return len(leaving)
 
@@ -397,12 +403,17 @@ class Host:
         name = split_stream(job.message.stream)[1]
         served = any(name in member.serves for member in await self.coordination.members())
         age = self.clock.now() - job.message.sent_at
-        if job.delivery is not None and (served or job.message.kind is Kind.SEND) and age < _UNKNOWN_TYPE_WINDOW:
+        if job.delivery is not None and (served or _nobody_waits(job.message)) and age < _UNKNOWN_TYPE_WINDOW:
             await self.inbox.retry(job.delivery, 1.0)
-        elif job.delivery is not None and job.message.kind is Kind.SEND:
+        elif job.delivery is not None and _nobody_waits(job.message):
             await self.inbox.dead_letter(job.delivery, str(error))
         else:
             self.answer(job, Reply(job.message.id, error=error_info(error)))
+
+
+def _nobody_waits(message: Message) -> bool:
+    """Whether the message was sent and not asked: a failure must be tried again, for there is nobody to tell."""
+    return message.kind is Kind.SEND or not message.reply_to
 
 
 def _recovery_message(stream: str) -> Message:

@@ -54,7 +54,8 @@ Waiting = list[tuple[Job, bytes]]
 class RunCell(Cell):
     """One run. Events come in from requests, steps, calls and timers; those of one moment share an entry."""
 
-    __slots__ = ("_began", "_inputs", "_loaded", "_mailbox", "_record", "_results", "_sent", "_tasks", "_timers", "_worker",
+    __slots__ = ("_began", "_inputs", "_loaded", "_mailbox", "_record", "_results", "_sent", "_tasks", "_timers",
+                 "_worker",
                  "execution", "run_history", "run_id", "workflow")  # fmt: skip
 
     def __init__(self, host: Host, stream: str, workflow: Workflow[Any, Any], run_id: str) -> None:
@@ -83,6 +84,11 @@ class RunCell(Cell):
     def idle(self) -> bool:
         """Whether the run only waits for time, signals or children, so that it may leave memory."""
         return not (self._worker or self._tasks or self._mailbox or self._inputs or self._results)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the run was loaded and its steps have ended; requests to it may still wait for their turn."""
+        return self.retired or (self._loaded and not self._tasks)
 
     def deliver(self, job: Job) -> None:
         """Take a request."""
@@ -173,7 +179,9 @@ class RunCell(Cell):
                 self._dismiss()
 
     def _looks_new(self) -> bool:
-        """Whether to begin without asking the journal. If the run exists after all, its head refuses the first entry."""
+        """Whether to begin without asking the journal.
+        If the run exists after all, its head refuses the first entry.
+        """
         if not self._mailbox:
             return False
         job = self._mailbox[0]
@@ -181,7 +189,9 @@ class RunCell(Cell):
         return job.message.kind is Kind.START and not again
 
     async def _stop(self, error: Exception) -> None:
-        """The run can't go on here. Its journal is untouched; it is tried anew when asked again, and by the next host."""
+        """The run can't go on here. Its journal is untouched;
+        it is tried anew when asked again, and by the next host.
+        """
         host = self.host
         self.retired = True
         host.log.error("%s: %s", self.stream, error)
@@ -225,6 +235,9 @@ class RunCell(Cell):
 
     async def _accept(self, job: Job, inputs: list[Event], waiting: Waiting) -> None:
         host, kind = self.host, job.message.kind
+        if kind in _READS and self.run_history.started is None and inputs:
+            self._mailbox.append(job)  # it asks about a beginning that is not durable yet
+            return
         if not await host.may_start(job):
             return
         try:
@@ -448,14 +461,15 @@ class RunCell(Cell):
         assert self.execution is not None
         host, name, position = self.host, command.name, command.position
         outcome = await host.steps.run(
-            self.stream, position, name, command.function, command.args, command.kwargs, command.retries, command.timeout,
-            incarnation=self.execution.incarnation,
+            self.stream, position, name, command.function, command.args, command.kwargs, command.retries,
+            command.timeout, incarnation=self.execution.incarnation,
         )  # fmt: skip
         value, error, unknown = outcome.value, outcome.error, outcome.unknown
         if value is not None and len(value) > host.options.max_message_bytes:
             value, unknown = None, True
             error = error_info(TooLargeError(
-                f"step {name}: its result exceeds max_message_bytes ({host.options.max_message_bytes}); keep large values "
+                f"step {name}: its result exceeds max_message_bytes ({host.options.max_message_bytes}); keep large "
+                f"values "
                 "in a BlobStore and return a reference", stream=self.stream,
             ))  # fmt: skip
         self._tasks.pop(position, None)
@@ -525,8 +539,10 @@ class RunCell(Cell):
     async def _replay(self, record: PendingRecord) -> None:
         history, now = self.run_history, self.host.clock.now()
         assert history.started is not None
+        asked: list[Command] = []
+        left: list[Event] = []
+        messages: list[Message] = []
         if history.begin_again:
-            asked: list[Command] = []
             self._inputs = [*history.begin_again, *self._inputs]
         else:
             execution = self.execution = self.new_execution(history.started.incarnation, history)
