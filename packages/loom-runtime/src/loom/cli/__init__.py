@@ -1,4 +1,4 @@
-"""The ``loom`` command. A command's file has its name; what commands share is in ``output``, ``options`` and ``session``."""
+"""The ``loom`` command. A command's file has its name; ``output``, ``options`` and ``session`` serve them all."""
 
 __all__ = ["main"]
 

@@ -20,7 +20,7 @@ def call(
     idempotency_key: Annotated[
         str | None, typer.Option("--idempotency-key", help="A repeat under the same key takes effect once.")
     ] = None,
-    timeout: Annotated[float | None, typer.Option("--timeout", min=0.001, help="Seconds to wait for the result.")] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = None,
     url: UrlOption = None,
     toml: TomlOption = None,
     app: AppOption = None,

@@ -18,8 +18,8 @@ __all__ = ["check"]
 
 
 def check(
-    target: Annotated[str | None, typer.Argument(metavar="[MODULE:APP]", help="The app; else the settings alone.")] = None,
-    env: Annotated[str | None, typer.Option("--env", help="Check as if it were development, test or production.")] = None,
+    target: Annotated[str | None, typer.Argument(metavar="[MODULE:APP]", help="The app; else settings alone.")] = None,
+    env: Annotated[str | None, typer.Option("--env", help="Check for development, test or production.")] = None,
     connect: Annotated[bool, typer.Option("--connect", help="Open the adapters and ask the backends as well.")] = False,
     url: UrlOption = None,
     toml: TomlOption = None,

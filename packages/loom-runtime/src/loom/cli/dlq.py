@@ -84,7 +84,8 @@ def show(
         out.line(f"{dead.queue} {dead.id}", style="bold")
         for name, value in msgspec.structs.asdict(dead).items():
             if value not in ("", 0, 0.0) and value is not msgspec.UNSET and name not in ("queue", "id"):
-                text = clock_time(value) if name.endswith("_at") else value if isinstance(value, str) else text_of(value)
+                text = value if isinstance(value, str) else text_of(value)
+                text = clock_time(value) if name.endswith("_at") else text
                 out.line(f"  {name:<11}{text}")
     if not found:
         out.line("nothing was given up")
@@ -94,7 +95,7 @@ def redrive(
     queue: QueueArgument = None, ids: Ids = None, url: UrlOption = None, toml: TomlOption = None, app: AppOption = None,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Send dead letters again. Each becomes a NEW request with an id and a life of its own: it may run a second time."""
+    """Send dead letters again, each as a NEW request with an id and a life of its own: it may run a second time."""
     from .output import Output
 
     _require_choice(queue, ids)
@@ -105,9 +106,11 @@ def redrive(
         return
     for item in done:
         if item["queue"] == PENDING:
-            out.line(f"{item['id']} will be resumed when a host next takes its shard, or when it is next asked for something")
+            when = "goes on" if item["resumed"] else "goes on when a host next takes its shard, or is called"
+            out.line(f"{item['id']} {when}")
         else:
-            out.line(f"{item['id']} was sent again as the new request {item['new_id']}; if the old one had run, it runs twice")
+            out.line(f"{item['id']} was sent again as the NEW request {item['new_id']}")
+            out.line("  if the old request has run after all, it now runs a second time")
     _say_count(out, done, "sent again")
 
 
@@ -135,7 +138,9 @@ def _say_count(out: Any, done: list[dict[str, Any]], what: str) -> None:
     out.line(f"{len(done)} {what}")
 
 
-def _collect(queue: str | None, ids: list[str] | None, url: str | None, toml: str | None, app: str | None) -> list[Dead]:
+def _collect(
+    queue: str | None, ids: list[str] | None, url: str | None, toml: str | None, app: str | None
+) -> list[Dead]:
     from .session import open_session, wait_for
 
     async def work() -> list[Dead]:
@@ -168,24 +173,44 @@ def _each(
 async def _redrive(session: Session, dead: Dead, message: Message | None) -> dict[str, Any] | None:
     import time
 
-    from ..runtime.ids import Ids
+    from ..runtime.messages import derived_id
     from ..runtime.outbox import envelope
 
     now = time.time()
     if dead.queue == PENDING:
         again = await session.pending.redrive(dead.shard, dead.stream, now)
-        return {"queue": PENDING, "id": dead.id} if again else None
+        return {"queue": PENDING, "id": dead.id, "resumed": await _woken(session, dead.stream)} if again else None
     if message is None:
         return None  # unreadable: it would only die again
     life = session.app.settings.options.message_life
+    # Derived, so that a redrive which was cut off between sending and discarding does not run twice when repeated.
+    new_id = derived_id("redrive", dead.queue, dead.id, repr(dead.dead_at))
     new = msgspec.structs.replace(
-        message, id=Ids().next(), sent_at=now, expires_at=now + life, deadline=now + life, chain=(), reply_to=""
-    )
+        message, id=new_id, sent_at=now, expires_at=now + life, deadline=now + life, memory=0.0, chain=(),
+        fingerprint=b"", reply_to="", ticket="",
+    )  # fmt: skip
     # The queue's name says which shard it is, so the fleet's own number of shards is not needed here.
     outgoing = msgspec.structs.replace(envelope(new, 1, session.codecs, now), queue=dead.queue)
     await session.queue.send(outgoing)
     await session.queue.discard(dead.queue, [dead.id])
     return {"queue": dead.queue, "id": dead.id, "new_id": new.id}
+
+
+async def _woken(session: Session, stream: str) -> bool:
+    """Whether a host has picked the run up: to be asked for its status makes it go on. Actors can't be asked so."""
+    from ..errors import LoomError
+    from ..runtime.messages import split_stream
+
+    kind, name, key = split_stream(stream)
+    if kind != "run":
+        return False
+    try:
+        await session.require_host("workflow", name)
+        async with session.client(timeout=5.0) as client:
+            await client.run(name, key).status()
+    except LoomError:
+        return False
+    return True
 
 
 async def _discard(session: Session, dead: Dead, message: Message | None) -> dict[str, Any] | None:

@@ -67,7 +67,8 @@ def _installation() -> list[dict[str, Any]]:
         text += f"; uninstall {', '.join(foreign)}: it installs files under the same import name"
     rows.append(_row("import name 'loom' is of", text, not foreign))
     report = AdapterRegistry().load_all()
-    rows += [_row(f"plugin {problem.plugin}", f"{problem.code}: {problem}", problem.code == "slow") for problem in report.problems]
+    for problem in report.problems:
+        rows.append(_row(f"plugin {problem.plugin}", f"{problem.code}: {problem}", problem.code == "slow"))
     if report.ok:
         rows.append(_row("plugins", f"{sum(info.loaded for info in report.plugins)} loaded"))
     return rows
@@ -91,23 +92,24 @@ async def _adapters(url: str | None, toml: str | None) -> list[dict[str, Any]]:
         where = f"{place} (from {source})"
         try:
             adapter = registry.open(port, place, context)
-            milliseconds = await _round_trip(adapter)
-            rows.append(_row(port, f"{where}: {milliseconds:.1f} ms", url=str(place), source=str(source), ms=milliseconds))
-            rows += [_row(f"{port}: {name}", fact) for name, fact in _facts(adapter).items() if port == "journal"]
+            milliseconds, facts = await _round_trip(adapter)
+            found = f"{where}: {milliseconds:.1f} ms"
+            rows.append(_row(port, found, url=str(place), source=str(source), ms=milliseconds))
+            rows += [_row(f"{port}: {name}", fact) for name, fact in facts.items()]
         except LoomError as error:
             rows.append(_row(port, f"{where}: {error}", ok=False, url=str(place), source=str(source), code=error.code))
     return rows
 
 
-async def _round_trip(adapter: Port) -> float:
-    """Start the adapter, time one operation that changes nothing, close it. Milliseconds."""
+async def _round_trip(adapter: Port) -> tuple[float, dict[str, str]]:
+    """Start the adapter, time one operation that changes nothing, ask for facts, close it. Milliseconds and facts."""
     import time
 
     await adapter.start()
     try:
         began = time.perf_counter()
         await _harmless(adapter)
-        return (time.perf_counter() - began) * 1000
+        return (time.perf_counter() - began) * 1000, await adapter.facts()
     finally:
         await adapter.close()
 
@@ -138,12 +140,6 @@ async def _harmless(adapter: Port) -> Any:
             return None  # reaching it has been the test: what is left changes something with everything it can do
 
 
-def _facts(adapter: Port) -> dict[str, Any]:
-    """What an adapter has to say about its backend, if it does: ``doctor_facts()`` gives names and values."""
-    facts = getattr(adapter, "doctor_facts", None)
-    return dict(facts()) if facts is not None else {}
-
-
 def _machine() -> list[dict[str, Any]]:
     import shutil
     import sqlite3
@@ -151,18 +147,8 @@ def _machine() -> list[dict[str, Any]]:
     from pathlib import Path
 
     free = shutil.disk_usage(Path.cwd()).free
-    options = _sqlite_options()
     return [
-        _row("sqlite", f"{sqlite3.sqlite_version}, {options}", sqlite3.sqlite_version_info >= (3, 35)),
+        _row("sqlite", sqlite3.sqlite_version, sqlite3.sqlite_version_info >= (3, 35)),
         _row("disk", f"{free / 1024**3:.1f} GiB free in the working folder", free > _LOW_DISK),
         _row("clock", time.strftime("%Y-%m-%dT%H:%M:%S%z"), time.time() > 1_700_000_000),
     ]
-
-
-def _sqlite_options() -> str:
-    import sqlite3
-    from contextlib import closing
-
-    with closing(sqlite3.connect(":memory:")) as connection:
-        threadsafe = [row[0] for row in connection.execute("PRAGMA compile_options") if row[0].startswith("THREADSAFE")]
-    return threadsafe[0].lower() if threadsafe else "no compile options"

@@ -1,4 +1,4 @@
-"""LoomGroup: the root command. Errors become one readable block, and plugins add their commands when they are needed."""
+"""LoomGroup: the root command. Errors become one readable block, plugins add theirs when needed."""
 
 from __future__ import annotations
 

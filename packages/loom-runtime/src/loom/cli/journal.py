@@ -22,13 +22,13 @@ __all__ = ["journal"]
 def journal(
     stream: Annotated[
         str | None,
-        typer.Argument(metavar="[STREAM]", help="actor/Account/alice, Account/alice, run/transfer/t-1 …; else list them."),
+        typer.Argument(metavar="[STREAM]", help="actor/Account/alice, Account/alice, transfer/t-1 …; else a list."),
     ] = None,
     after: Annotated[int | None, typer.Option("--after", min=0, help="Entries above this position.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many entries, or streams.")] = 100,
     prefix: Annotated[str, typer.Option("--prefix", help="List streams that begin so.")] = "",
     raw: Annotated[bool, typer.Option("--raw", help="The stored bytes in hexadecimal, undecoded.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Wait for more; a JSON document a line with --json.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for more; with --json a document a line.")] = False,
     url: UrlOption = None,
     toml: TomlOption = None,
     app: AppOption = None,
@@ -164,7 +164,8 @@ def _event_line(event: EventView) -> str:
         parts.append(("= " if event.what in ("turn", "result", "turn-step", "finished") else "") + _short(event.value))
     if event.state is not msgspec.UNSET:
         parts.append(f"state {_short(event.state)}")
-    parts += [f"{name}={_short(value)}" for name, value in event.detail.items() if name not in ("version", "fingerprint")]
+    told = {name: value for name, value in event.detail.items() if name not in ("version", "fingerprint")}
+    parts += [f"{name}={_short(value)}" for name, value in told.items()]
     if event.request:
         parts.append(f"[{event.request}]")
     return " ".join(parts).rstrip()

@@ -10,7 +10,8 @@ import typer
 from .group import raw_arguments
 
 __all__ = [
-    "AppOption", "JsonOption", "RunArgument", "TomlOption", "UrlOption", "Values", "json_value", "json_values", "moment",
+    "AppOption", "JsonOption", "RunArgument", "TomlOption", "UrlOption", "Values",
+    "json_value", "json_values", "moment",
 ]  # fmt: skip
 
 UrlOption = Annotated[
@@ -27,9 +28,7 @@ AppOption = Annotated[
 ]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="WORKFLOW/RUN_ID, or a RUN_ID that is unique.")]
-Values = Annotated[
-    list[str] | None, typer.Argument(metavar="[ARGS]...", help="JSON values; a bare word is a string.")
-]
+Values = Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="JSON values; a bare word is a string.")]
 
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -65,4 +64,4 @@ def moment(text: str, now: float) -> float:
     try:
         return dt.datetime.fromisoformat(text).timestamp()
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither an ISO time (2026-01-31T12:00) nor a span such as 2h or 3d") from None
+        raise typer.BadParameter(f"{text!r} is neither an ISO time nor a span such as 2h or 3d") from None

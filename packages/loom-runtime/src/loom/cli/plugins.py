@@ -12,7 +12,7 @@ __all__ = ["plugin_commands", "plugins"]
 
 
 def plugins(json: JsonOption = False) -> None:
-    """List plugins and the adapters there are, with what each promises. Exit code 1 when something is wrong with one."""
+    """List plugins and the adapters there are, with what each promises. Exit code 1 when one is broken."""
     import msgspec
 
     from ..plugins import AdapterRegistry

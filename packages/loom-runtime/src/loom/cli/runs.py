@@ -32,7 +32,7 @@ def with_run(
     run: str, app: str | None, url: str | None, toml: str | None, timeout: float | None,
     work: Callable[[RunHandle[..., Any]], Awaitable[Any]],
 ) -> tuple[str, Any]:  # fmt: skip
-    """Find the run, see that a host serves it, and do ``work`` with its handle. Gives WORKFLOW/RUN_ID and the outcome."""
+    """Find the run, see that a host serves it, and do ``work`` with its handle. Gives its name and the outcome."""
     from ..runtime.messages import split_stream
     from .lookup import find_run
     from .session import open_session, told, wait_for
@@ -96,7 +96,7 @@ def signal(
     context: typer.Context,
     run: RunArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name.")],
-    value: Annotated[str | None, typer.Argument(metavar="[VALUE]", help="A JSON value; a bare word is a string.")] = None,
+    value: Annotated[str | None, typer.Argument(metavar="[VALUE]", help="JSON; a bare word is a string.")] = None,
     timeout: Timeout = None,
     url: UrlOption = None,
     toml: TomlOption = None,

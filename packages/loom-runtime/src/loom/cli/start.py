@@ -15,7 +15,7 @@ __all__ = ["start"]
 def start(
     context: typer.Context,
     workflow: Annotated[str, typer.Argument(metavar="WORKFLOW")],
-    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Unique for this workflow; starting it again changes nothing.")],
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Starting it again changes nothing.")],
     args: Values = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the run to end and print its result.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = None,

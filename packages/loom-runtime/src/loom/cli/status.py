@@ -23,7 +23,7 @@ def status(
         str | None, typer.Argument(metavar="[RUN]", help="WORKFLOW/RUN_ID, or a RUN_ID that is unique; else the fleet.")
     ] = None,
     cluster: Annotated[bool, typer.Option("--cluster", help="The fleet: hosts, shards, work in hand, queues.")] = False,
-    timeout: Annotated[float | None, typer.Option("--timeout", min=0.001, help="Seconds to wait for the answer.")] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", min=0.001, help="Seconds to wait.")] = None,
     url: UrlOption = None,
     toml: TomlOption = None,
     app: AppOption = None,
@@ -130,17 +130,15 @@ def _show_fleet(out: Output, fleet: dict[str, Any]) -> None:
     dead = f", {shards['of_the_dead']} of hosts that have died" if shards["of_the_dead"] else ""
     out.line(f"shards     {shards['owned']} owned{dead}")
     at_least = "at least " if pending["overdue"] + pending["later"] >= pending["counted_up_to"] else ""
-    out.line(
-        f"in hand    {at_least}{pending['overdue']} due now, {pending['later']} later, {len(pending['poisoned'])} poisoned"
-    )
-    out.line(
-        f"mailboxes  {mail['ready']} ready, {mail['delayed']} delayed, {mail['leased']} being worked on, {mail['dead']} dead"
-    )
-    rows = [
+    hand = f"{at_least}{pending['overdue']} due now, {pending['later']} later, {len(pending['poisoned'])} poisoned"
+    out.line(f"in hand    {hand}")
+    leased = f"{mail['leased']} being worked on, {mail['dead']} dead"
+    out.line(f"mailboxes  {mail['ready']} ready, {mail['delayed']} delayed, {leased}")
+    depths = [
         (name, depth.ready, depth.delayed, depth.leased, depth.dead)
         for name, depth in fleet["queues"]["each"].items()
         if depth.ready or depth.delayed or depth.leased or depth.dead
     ]
-    out.table(("queue", "ready", "delayed", "leased", "dead"), rows)
+    out.table(("queue", "ready", "delayed", "leased", "dead"), depths)
     if mail["dead"] or pending["poisoned"]:
         out.line("see: loom dlq list")

@@ -16,7 +16,7 @@ __all__ = ["load_app"]
 
 
 def load_app(text: str) -> Loom:
-    """The app that ``MODULE:APP`` names, imported with the working folder on ``sys.path``. Raises ConfigurationError."""
+    """The app that ``MODULE:APP`` names, found from the working folder too. Raises ConfigurationError."""
     from ..app import Loom
 
     module_name, _, name = text.partition(":")

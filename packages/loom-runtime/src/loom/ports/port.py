@@ -11,7 +11,8 @@ from ..errors import InvalidKeyError
 __all__ = ["MAX_KEY_BYTES", "Port", "check_key"]
 
 MAX_KEY_BYTES = 4096
-"""Names and keys may be any non-empty Unicode text of up to this many UTF-8 bytes, ``/``, ``:``, ``{`` and NUL included.
+"""Names and keys may be any non-empty Unicode text of up to this many UTF-8 bytes, ``/``, ``:``,
+``{`` and NUL included.
 
 Adapters escape what their backend cannot hold; they never refuse or alter a key within this limit.
 """
@@ -46,6 +47,10 @@ class Port(ABC):
 
     async def close(self) -> None:
         """Release everything. What had been acknowledged stays."""
+
+    async def facts(self) -> dict[str, str]:
+        """What the backend says of itself (versions, settings, room left), for ``loom doctor``. No credentials."""
+        return {}
 
     async def __aenter__(self) -> Self:
         await self.start()

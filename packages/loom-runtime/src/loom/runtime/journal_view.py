@@ -14,7 +14,8 @@ from .entries import Event, RunContinued, RunStarted, decode_entry, decode_snaps
 from .messages import Message
 
 __all__ = [
-    "EntryView", "EventView", "SnapshotView", "first_kept", "read_entries", "readable", "view_entry", "view_event", "view_snapshot",
+    "EntryView", "EventView", "SnapshotView", "first_kept", "read_entries", "readable", "view_entry", "view_event",
+    "view_snapshot",
 ]  # fmt: skip
 
 
@@ -33,7 +34,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EntryView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One entry. ``corrupt`` says why it can't be read; it then has no events. ``raw`` is what is stored, in hexadecimal."""
+    """One entry. ``corrupt`` says why it can't be read; ``raw`` is what is stored, in hexadecimal."""
 
     seq: int
     entry_id: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -89,9 +90,9 @@ class Database:
         """Like ``write``, but ``work`` is called once for all items that wait with it, and returns an outcome for each.
 
         Items keep their order; the group runs where its first item stood among the other functions of the
-        transaction. For hot paths: one statement can then serve many callers, and waiters of ``changed`` in this process
-        are not woken for it. ``at_once`` hands it to an idle writer without waiting for others of the moment: for
-        callers that have collected those themselves.
+        transaction. For hot paths: one statement can then serve many callers, and waiters of ``changed`` in this
+        process are not woken for it. ``at_once`` hands it to an idle writer without waiting for others of the moment:
+        for callers that have collected those themselves.
         """
         if self._writer is None:
             raise StoreUnavailableError(f"{self.path} is not open; call start() first", path=str(self.path))
@@ -104,6 +105,23 @@ class Database:
             raise StoreUnavailableError(f"{self.path} is not open; call start() first", path=str(self.path))
         result: T = await self._reader.submit(work)
         return result
+
+    async def facts(self) -> dict[str, str]:
+        """The file, SQLite's version, the settings in force and the room left on its disk, for people."""
+
+        def ask(connection: sqlite3.Connection) -> dict[str, str]:
+            pragmas = ("journal_mode", "synchronous", "page_size", "wal_autocheckpoint")
+            return {name: str(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in pragmas}
+
+        found = await self.read(ask)
+        levels = ("OFF", "NORMAL", "FULL", "EXTRA")
+        found["synchronous"] = levels[int(found["synchronous"])]
+        size, free = self.path.stat().st_size, shutil.disk_usage(self.path.parent).free
+        return {
+            "file": f"{self.path} ({size / 1024**2:.1f} MiB, {free / 1024**3:.1f} GiB free on its disk)",
+            "sqlite": sqlite3.sqlite_version,
+            "pragmas": ", ".join(f"{name}={value}" for name, value in found.items()),
+        }
 
     async def create(self, schema: Sequence[str]) -> None:
         """Run ``CREATE … IF NOT EXISTS`` statements in one transaction."""
@@ -190,7 +208,12 @@ class _Worker:
     """A connection on its own thread. Functions submitted while it is busy make up its next transaction."""
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], *, transaction: str, done: Callable[[], None] | None, path: Path
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        *,
+        transaction: str,
+        done: Callable[[], None] | None,
+        path: Path,
     ) -> None:
         self._connection = connect()
         self._transaction = transaction
@@ -329,6 +352,4 @@ def database_from_url(url: LoomURL, context: AdapterContext) -> Database:
     path = Path(url.path.removeprefix("/") or "loom.db").absolute()
     synchronous = url.query.get("synchronous", "FULL")
     timeout = float(url.query.get("busy_timeout", "30"))
-    return context.shared(
-        f"sqlite:{path}", lambda: Database(path, synchronous=synchronous, busy_timeout=timeout)
-    )
+    return context.shared(f"sqlite:{path}", lambda: Database(path, synchronous=synchronous, busy_timeout=timeout))

@@ -96,6 +96,9 @@ class SqliteJournalStore(JournalStore):
             self._started = False
             await self._database.close()
 
+    async def facts(self) -> dict[str, str]:
+        return await self._database.facts()
+
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | PortError]:
         refusals = [_refusal(append) for append in appends]
         if not any(refusals):
