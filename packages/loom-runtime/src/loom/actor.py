@@ -51,10 +51,12 @@ class Actor(Generic[S]):
 
     @property
     def state(self) -> S:
-        """This turn's copy of the state. Raises TurnClosedError in a task that outlives its turn."""
+        """The turn's copy of the state. Raises TurnClosedError in a task that outlives its turn."""
         turn = self._turn
         if turn.closed:
-            raise TurnClosedError(f"{turn.where}: the turn has ended; its state is no longer reachable", where=turn.where)
+            raise TurnClosedError(
+                f"{turn.where}: the turn has ended; its state is no longer reachable", where=turn.where
+            )
         state: S = turn.state
         return state
 
@@ -62,7 +64,9 @@ class Actor(Generic[S]):
     def state(self, value: S) -> None:
         turn = self._turn
         if turn.closed:
-            raise TurnClosedError(f"{turn.where}: the turn has ended; its state is no longer reachable", where=turn.where)
+            raise TurnClosedError(
+                f"{turn.where}: the turn has ended; its state is no longer reachable", where=turn.where
+            )
         turn.state = value
 
     @property
@@ -137,7 +141,8 @@ class ActorType:
     """What the runtime knows of an actor class. ``ActorType.of(cls)`` checks the class once and remembers."""
 
     def __init__(self, cls: type[Actor[Any]]) -> None:
-        if not (isinstance(cls, type) and issubclass(cls, Actor)) or cls is Actor:
+        given: Any = cls
+        if not isinstance(given, type) or not issubclass(given, Actor) or given is Actor:
             raise DefinitionError(f"{cls!r} is not an actor class; derive it from loom.Actor")
         self.cls = cls
         self.name = cls.__name__
@@ -164,7 +169,7 @@ class ActorType:
     @classmethod
     def of(cls, actor: type[Actor[Any]]) -> ActorType:
         """The description of an actor class. Raises DefinitionError when the class is declared wrongly."""
-        found = actor.__dict__.get("__loom_type__") if isinstance(actor, type) else None
+        found = getattr(actor, "__dict__", {}).get("__loom_type__")
         if found is None:
             found = cls(actor)
             actor.__loom_type__ = found  # type: ignore[attr-defined]
@@ -182,7 +187,8 @@ def _state_type(cls: type[Any]) -> Any:
                     continue
                 if isinstance(state_type, str | typing.ForwardRef):
                     raise DefinitionError(
-                        f"{cls.__name__}: its state type {state_type!r} is a forward reference; define it before the actor"
+                        f"{cls.__name__}: its state type {state_type!r} is a forward reference; define it before the "
+                        f"actor"
                     )
                 return type(None) if state_type is None else state_type
     return type(None)

@@ -149,7 +149,9 @@ class Loom:
     def calls(self) -> Client:
         """The client of the running app. Raises NotRunningError."""
         if self._client is None:
-            raise NotRunningError("the app is not running; use 'async with app:' to host, or 'async with app.client():' to call")
+            raise NotRunningError(
+                "the app is not running; use 'async with app:' to host, or 'async with app.client():' to call"
+            )
         return self._client
 
     @asynccontextmanager
@@ -219,7 +221,9 @@ class Loom:
 
     @asynccontextmanager
     async def lifespan(self, asgi_app: Any = None) -> AsyncIterator[dict[str, Any]]:
-        """Host while an ASGI app serves: ``FastAPI(lifespan=app.lifespan)``; handlers find it as ``request.state.loom``."""
+        """Host while an ASGI app serves: ``FastAPI(lifespan=app.lifespan)``;
+        handlers find it as ``request.state.loom``.
+        """
         async with self:
             yield {"loom": self}
 

@@ -37,6 +37,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _POLL = 10.0
+_ANYTHING: Any = object
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +101,12 @@ class Client:
         return decode(await self._send(message))
 
     async def runs(
-        self, *, status: str | None = None, workflow: str | None = None, since: dt.datetime | None = None, limit: int = 100
+        self,
+        *,
+        status: str | None = None,
+        workflow: str | None = None,
+        since: dt.datetime | None = None,
+        limit: int = 100,
     ) -> list[RunSummary]:
         """Runs, newest first. Eventually consistent: a run that has just begun or ended may show late."""
         after = 0.0 if since is None else since.timestamp()
@@ -122,7 +128,9 @@ class Client:
 
         return await nest(self._interceptors, "call", info, proceed)()
 
-    async def ask(self, kind: Kind, stream: str, method: str = "", args: bytes = b"\x80", *, request: str = "") -> bytes:
+    async def ask(
+        self, kind: Kind, stream: str, method: str = "", args: bytes = b"\x80", *, request: str = ""
+    ) -> bytes:
         """Send a request of the runtime's own to a run and give its raw answer."""
         message = self._message(kind, stream, method, args)
         if request:
@@ -191,7 +199,9 @@ class RunHandle(Generic[P, R]):
         return await self.result()
 
     async def result(self, timeout: float | None = None) -> R:
-        """Wait for the result. Raises the run's own error, WorkflowCancelledError, or TimeoutError after ``timeout`` s."""
+        """Wait for the result. Raises the run's own error, WorkflowCancelledError, or TimeoutError after ``timeout``
+        s.
+        """
         outcome = await self._client.wait_result(self._stream, timeout)
         if outcome.status == "cancelled":
             raise WorkflowCancelledError(f"{self._stream} was cancelled", stream=self._stream)
@@ -203,7 +213,9 @@ class RunHandle(Generic[P, R]):
         return cast(R, self._definition.signature.decode_result(data))
 
     async def signal(self, name: str, value: Any = None) -> None:
-        """Send a signal; recorded when this returns. Raises InvalidArgumentsError when a waiting run wants another type."""
+        """Send a signal; recorded when this returns.
+        Raises InvalidArgumentsError when a waiting run wants another type.
+        """
         await self._client.ask(Kind.SIGNAL, self._stream, name, encode(value))
 
     async def cancel(self, reason: str = "") -> bool:
@@ -219,7 +231,7 @@ class RunHandle(Generic[P, R]):
         status: RunStatus = decode(await self._client.ask(Kind.STATUS, self._stream), RunStatus)
         return status
 
-    async def get(self, name: str, type: type[T] = object) -> T:
+    async def get(self, name: str, type: type[T] = _ANYTHING) -> T:
         """A value that the run has published. Raises LookupError when it has not."""
         value: T = decode(await self._client.ask(Kind.GET, self._stream, name), Any if type is object else type)
         return value

@@ -47,7 +47,9 @@ def _decode_hook(kind: Any, value: Any) -> Any:
             return validate(value)
         except ValueError as error:
             raise ValueError(str(error)) from error
-    raise TypeError(f"{kind!r} can't be deserialised; use builtin types, dataclasses, msgspec Structs or pydantic models")
+    raise TypeError(
+        f"{kind!r} can't be deserialised; use builtin types, dataclasses, msgspec Structs or pydantic models"
+    )
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encode_hook)
@@ -151,7 +153,6 @@ def _error_from(info: ErrorInfo) -> Exception:
         return RemoteError(f"{info.type_name}: {info.message}", type_name=info.type_name)
 
 
-@lru_cache(maxsize=1024)
 def _exception_type(module: str, name: str) -> type[Exception] | None:
     if "<locals>" in name:
         return None

@@ -7,7 +7,7 @@ import logging
 import random as _random
 import uuid as _uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from .actor import Actor, ActorType
 from .codec import encode
@@ -25,6 +25,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_ANYTHING: Any = object
 _log = logging.getLogger("loom.actor")
 
 
@@ -59,8 +60,8 @@ class TurnContext:
     def send(self, method: Callable[P, Awaitable[Any]], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call ``ctx.actor(Account, "bob").deposit`` later, exactly once, if this turn commits; nobody waits for it.
 
-        Messages of one actor to one other arrive in the order sent, where the queue is ORDERED. A handler that raises is
-        tried again with growing pauses, and ends among the dead letters.
+        Messages of one actor to one other arrive in the order sent, where the queue is ORDERED. A handler that raises
+        is tried again with growing pauses, and ends among the dead letters.
         """
         self._turn.cell.send_method(self._turn, _bound(method), args, kwargs, 0.0)
 
@@ -104,9 +105,7 @@ class TurnContext:
     def step(
         self, function: Callable[P, T], *, retries: int = 0, timeout: float | None = None, name: str | None = None
     ) -> Callable[P, Awaitable[T]]: ...
-    def step(
-        self, function: Any, *, retries: int = 0, timeout: float | None = None, name: str | None = None
-    ) -> Any:
+    def step(self, function: Any, *, retries: int = 0, timeout: float | None = None, name: str | None = None) -> Any:
         """Touch the outside world: at least once, and never again once its result is recorded. See ``Context.step``."""
 
         def bind(*args: Any, **kwargs: Any) -> Awaitable[Any]:
@@ -119,11 +118,8 @@ class TurnContext:
         return self._turn.cell.host.resources.get(kind)
 
 
-class RunRequests:
+class RunRequests(Generic[P]):
     """Requests to a run that leave with the commit of the turn: ``self.ctx.workflow(transfer, "t-1").start(…)``."""
-
-    def __class_getitem__(cls, item: Any) -> Any:
-        return cls
 
     def __init__(self, turn: Turn, workflow: Workflow[Any, Any], run_id: str) -> None:
         self._turn = turn
@@ -157,7 +153,7 @@ class Context:
 
     @property
     def run_id(self) -> str:
-        """This run's id."""
+        """The id of the run."""
         return self._execution.run_id
 
     @property
@@ -195,11 +191,11 @@ class Context:
     ) -> Any:  # fmt: skip
         """Touch the outside world: ``await ctx.step(charge, retries=5, timeout=10)(card, amount)``.
 
-        A coroutine function, or a plain one that runs in a thread. It runs at least once: a crash between its effect and
-        its record makes it run again, even concurrently, under the same ``step_info().idempotency_key``. Once recorded
-        it never runs again. ``retries`` more attempts follow a failed one, with growing pauses; ``timeout`` seconds
-        bound each attempt. The last failure is raised here. ``undo`` is called with the same arguments, after those of
-        later steps, when the run fails or is cancelled and this step's outcome is success *or unknown*.
+        A coroutine function, or a plain one that runs in a thread. It runs at least once: a crash between its effect
+        and its record makes it run again, even concurrently, under the same ``step_info().idempotency_key``. Once
+        recorded it never runs again. ``retries`` more attempts follow a failed one, with growing pauses; ``timeout``
+        seconds bound each attempt. The last failure is raised here. ``undo`` is called with the same arguments, after
+        those of later steps, when the run fails or is cancelled and this step's outcome is success *or unknown*.
         """
 
         def bind(*args: Any, **kwargs: Any) -> Awaitable[Any]:
@@ -219,7 +215,7 @@ class Context:
         """Wait; survives restarts, costs nothing while it waits."""
         await self._execution.sleep(seconds.total_seconds() if isinstance(seconds, dt.timedelta) else float(seconds))
 
-    async def wait_signal(self, name: str, type: type[T] = object, *, timeout: float | None = None) -> T:
+    async def wait_signal(self, name: str, type: type[T] = _ANYTHING, *, timeout: float | None = None) -> T:
         """The next unread signal of that name, validated as ``type``. Raises TimeoutError after ``timeout`` seconds.
 
         Signals that arrive before anybody waits are kept, in their order.
@@ -228,11 +224,14 @@ class Context:
         return value
 
     def workflow(self, workflow: Workflow[P, R], run_id: str) -> ChildRun[P, R]:
-        """A child run: ``await ctx.workflow(transfer, "t-1").run(…)``. Cancelling this run cancels a child it awaits."""
+        """A child run: ``await ctx.workflow(transfer, "t-1").run(…)``.
+        Cancelling this run cancels a child it awaits.
+        """
         return ChildRun(self._execution, workflow, run_id)
 
     async def gather(self, *branches: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
-        """Run branches concurrently; their results in the order given. At most 1,000; larger fan-outs go through children.
+        """Run branches concurrently; their results in the order given. At most 1,000; larger fan-outs go through
+        children.
 
         When one fails, the others are cancelled where they sleep, wait for a signal or begin something new, and the
         first failure is raised when all have ended. With ``return_exceptions`` none is cancelled and failures are
@@ -268,15 +267,14 @@ class Context:
         self._execution.publish(name, value)
 
     def resource(self, kind: type[T]) -> T:
-        """What the app's lifespan yielded for ``kind``: for arguments of steps. Raises LookupError naming what there is."""
+        """What the app's lifespan yielded for ``kind``: for arguments of steps.
+        Raises LookupError naming what there is.
+        """
         return self._execution.resources.get(kind)
 
 
-class ChildRun:
+class ChildRun(Generic[P, R]):
     """A run that another run starts: ``ctx.workflow(transfer, "t-1")``."""
-
-    def __class_getitem__(cls, item: Any) -> Any:
-        return cls
 
     def __init__(self, execution: Execution, workflow: Workflow[Any, Any], run_id: str) -> None:
         self._execution = execution
@@ -289,7 +287,7 @@ class ChildRun:
         await self.start(*args, **kwargs)
         return await self.result()
 
-    async def start(self, *args: Any, **kwargs: Any) -> ChildRun:
+    async def start(self, *args: Any, **kwargs: Any) -> ChildRun[P, R]:
         """Start the child; from here it runs by itself, whatever becomes of this run."""
         encoded = self._workflow.signature.encode(args, kwargs)
         self._position = await self._execution.start_child(self._workflow, self._run_id, encoded)
@@ -312,7 +310,9 @@ class ChildRun:
 
 def _bound(method: Any) -> ActorMethod:
     if not isinstance(method, ActorMethod):
-        raise TypeError(f"{method!r} is not a handler of a reference; pass ctx.actor(Account, 'bob').deposit, not called")
+        raise TypeError(
+            f"{method!r} is not a handler of a reference; pass ctx.actor(Account, 'bob').deposit, not called"
+        )
     return method
 
 

@@ -37,7 +37,7 @@ class Resources:
         if kind in self._provided:
             return cast(T, self._provided[kind])
         for offered, resource in self._provided.items():
-            if isinstance(offered, type) and isinstance(kind, type) and issubclass(offered, kind):
+            if isinstance(offered, type) and issubclass(offered, kind):
                 return cast(T, resource)
         names = ", ".join(sorted(getattr(k, "__name__", str(k)) for k in self._provided)) or "nothing"
         raise LookupError(

@@ -49,8 +49,11 @@ class Signature:
                 fields.append((parameter.name, typing.Union[kind, msgspec.UnsetType], msgspec.UNSET))  # noqa: UP007
         try:
             self._by_name = decoder(msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True))
-            self._by_place = decoder(msgspec.defstruct("Arguments", fields, array_like=True, forbid_unknown_fields=True)) \
-                if _defaults_last(parameters) else self._by_name
+            self._by_place = (
+                decoder(msgspec.defstruct("Arguments", fields, array_like=True, forbid_unknown_fields=True))
+                if _defaults_last(parameters)
+                else self._by_name
+            )
             self._result = decoder(self.result_type)
         except (SerializationError, TypeError) as error:
             raise DefinitionError(f"{where}: an annotation can't be validated: {error}") from error
@@ -62,7 +65,9 @@ class Signature:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise InvalidArgumentsError(f"{self.where}: {error}; it takes {self._signature}", method=self.where) from error
+            raise InvalidArgumentsError(
+                f"{self.where}: {error}; it takes {self._signature}", method=self.where
+            ) from error
         return encode(dict(bound.arguments))
 
     def decode(self, data: bytes) -> dict[str, Any]:
@@ -71,7 +76,9 @@ class Signature:
             array = data[:1] and (0x90 <= data[0] <= 0x9F or data[0] in (0xDC, 0xDD))
             arguments = (self._by_place if array else self._by_name).decode(data)
         except msgspec.MsgspecError as error:
-            raise InvalidArgumentsError(f"{self.where}: {error}; it takes {self._signature}", method=self.where) from error
+            raise InvalidArgumentsError(
+                f"{self.where}: {error}; it takes {self._signature}", method=self.where
+            ) from error
         values = {}
         for name in self.names:
             value = getattr(arguments, name)
@@ -87,7 +94,9 @@ class Signature:
                 self._result.decode(data)
             return data
         except SerializationError as error:
-            raise InvalidResultError(f"{self.where} returned what can't be stored: {error}", method=self.where) from error
+            raise InvalidResultError(
+                f"{self.where} returned what can't be stored: {error}", method=self.where
+            ) from error
         except msgspec.MsgspecError as error:
             raise InvalidResultError(
                 f"{self.where} returned {type(value).__name__}, not {self.result_type}: {error}", method=self.where

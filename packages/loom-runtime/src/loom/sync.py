@@ -24,7 +24,9 @@ T = TypeVar("T")
 
 
 class SyncApp:
-    """An app that runs on a thread of its own; any thread may call it. ``with app.sync as loom:`` starts and stops it."""
+    """An app that runs on a thread of its own; any thread may call it.
+    ``with app.sync as loom:`` starts and stops it.
+    """
 
     def __init__(self, app: Loom) -> None:
         self._app = app
@@ -56,7 +58,9 @@ class SyncApp:
     def __enter__(self) -> SyncApp:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def actor(self, actor: type[Any], key: str, *, idempotency_key: str | None = None) -> Any:

@@ -54,9 +54,7 @@ class Workflow(Generic[P, R]):
 @overload
 def workflow(function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]) -> Workflow[P, R]: ...
 @overload
-def workflow(
-    *, name: str
-) -> Callable[[Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
+def workflow(*, name: str) -> Callable[[Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 
 
 def workflow(function: Any = None, *, name: str | None = None) -> Any:

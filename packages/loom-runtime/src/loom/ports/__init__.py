@@ -2,7 +2,18 @@
 
 from .blobs import BlobInfo, BlobPage, BlobStore
 from .coordination import CoordinationAdapter, Member, ShardLease
-from .documents import Collection, Condition, Delete, Document, DocumentStore, Operation, Page, Put, Query, check_indexed
+from .documents import (
+    Collection,
+    Condition,
+    Delete,
+    Document,
+    DocumentStore,
+    Operation,
+    Page,
+    Put,
+    Query,
+    check_indexed,
+)
 from .idempotency import IdempotencyRecord, IdempotencyStore
 from .journal import Append, Appended, Head, JournalEntry, JournalStore, Snapshot, conflict
 from .lock import Lease, LockManager

@@ -31,7 +31,9 @@ class BlobPage(msgspec.Struct, frozen=True):
 
 
 class BlobStore(Port):
-    """Bytes by name. A write is seen whole or not at all; a reader that has begun keeps reading the version it began."""
+    """Bytes by name. A write is seen whole or not at all;
+    a reader that has begun keeps reading the version it began.
+    """
 
     @abstractmethod
     async def put(

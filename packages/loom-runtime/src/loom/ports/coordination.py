@@ -40,7 +40,9 @@ class CoordinationAdapter(Port):
     """
 
     member_ttl: float = 10.0
-    """Seconds without a heartbeat after which a member counts as dead. Adapters with a better sign of life may be quicker."""
+    """Seconds without a heartbeat after which a member counts as dead.
+    Adapters with a better sign of life may be quicker.
+    """
 
     @abstractmethod
     async def shard_count(self, wanted: int) -> int:
@@ -52,7 +54,9 @@ class CoordinationAdapter(Port):
 
     @abstractmethod
     async def heartbeat(self, member_id: str) -> None:
-        """Stay alive for another ``member_ttl``. Raises NotAMemberError when one had been declared dead: own nothing."""
+        """Stay alive for another ``member_ttl``. Raises NotAMemberError when one had been declared dead:
+        own nothing.
+        """
 
     @abstractmethod
     async def leave(self, member_id: str) -> None:
@@ -64,7 +68,8 @@ class CoordinationAdapter(Port):
 
     @abstractmethod
     async def claim(self, member_id: str, shards: Sequence[int]) -> list[ShardLease]:
-        """Take those of ``shards`` that are free, or whose owner is dead; keep those one has. Returns what one now owns of them.
+        """Take those of ``shards`` that are free, or whose owner is dead; keep those one has. Returns what one now
+        owns of them.
 
         A shard's epoch grows when it changes hands and only then. Raises NotAMemberError.
         """
@@ -79,4 +84,6 @@ class CoordinationAdapter(Port):
 
     @abstractmethod
     async def lead(self, role: str, member_id: str) -> bool:
-        """Whether ``member_id`` is now the leader of ``role``: becomes it when there is none, or when that one is dead."""
+        """Whether ``member_id`` is now the leader of ``role``:
+        becomes it when there is none, or when that one is dead.
+        """

@@ -11,7 +11,18 @@ import msgspec
 from ..errors import UnindexedQueryError
 from .port import Port
 
-__all__ = ["Collection", "Condition", "Delete", "Document", "DocumentStore", "Operation", "Page", "Put", "Query", "check_indexed"]
+__all__ = [
+    "Collection",
+    "Condition",
+    "Delete",
+    "Document",
+    "DocumentStore",
+    "Operation",
+    "Page",
+    "Put",
+    "Query",
+    "check_indexed",
+]
 
 Scalar = str | int | float | bool | None
 
@@ -111,9 +122,7 @@ class DocumentStore(Port):
         """The document, or None."""
 
     @abstractmethod
-    async def batch(
-        self, collection: str, partition: str, operations: Sequence[Operation]
-    ) -> list[Document | None]:
+    async def batch(self, collection: str, partition: str, operations: Sequence[Operation]) -> list[Document | None]:
         """Apply all operations in one partition atomically: all of them or, if any fails, none.
 
         Up to 100 operations; returns what each wrote (None for a delete). An id may appear once. Raises

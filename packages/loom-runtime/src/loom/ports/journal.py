@@ -43,7 +43,9 @@ class Append(msgspec.Struct, frozen=True):
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """The entry is durable at ``seq``. ``duplicate`` is True when an earlier call with this entry_id had put it there."""
+    """The entry is durable at ``seq``. ``duplicate`` is True when an earlier call with this entry_id had put it
+    there.
+    """
 
     seq: int
     duplicate: bool = False
@@ -90,9 +92,9 @@ class JournalStore(Port):
 
         - the head is ``(expected_seq, expected_entry_id)`` and ``fence`` is not below the head's: the entry is
           added at ``expected_seq + 1``, the head becomes it, the head's fence becomes ``fence``; ``Appended``;
-        - the entry at ``expected_seq + 1`` already has this ``entry_id``: nothing changes, ``Appended(duplicate=True)``,
-          whatever was appended since and whatever the fence. After a trim past that position the duplicate is still
-          recognised while it is the head, and is a conflict otherwise;
+        - the entry at ``expected_seq + 1`` already has this ``entry_id``: nothing changes,
+          ``Appended(duplicate=True)``, whatever was appended since and whatever the fence. After a trim past that
+          position the duplicate is still recognised while it is the head, and is a conflict otherwise;
         - the head differs: ``JournalConflictError`` with the head found;
         - only the fence is too low: ``FencedError`` with the head found;
         - the entry is larger than the store takes: ``TooLargeError``.

@@ -42,7 +42,9 @@ class LockManager(Port):
 
     @abstractmethod
     async def release(self, lease: Lease) -> bool:
-        """Give the lock back; a waiter gets it at once. False when the lease had ended; another's lease is never touched."""
+        """Give the lock back; a waiter gets it at once. False when the lease had ended;
+        another's lease is never touched.
+        """
 
     @abstractmethod
     async def holder(self, name: str) -> Lease | None:

@@ -135,7 +135,9 @@ class MessageQueue(Port):
 
     @abstractmethod
     async def dead_letter(self, delivery: Delivery, reason: str) -> bool:
-        """Give the message up: keep it among the queue's dead letters with ``reason``. False when the lease was lost."""
+        """Give the message up: keep it among the queue's dead letters with ``reason``.
+        False when the lease was lost.
+        """
 
     @abstractmethod
     async def dead_letters(self, queue: str, *, after: str = "", limit: int = 100) -> list[DeadLetter]:

@@ -20,6 +20,7 @@ from ..errors import (
     OutcomeUnknownError,
     OverloadedError,
     ReadOnlyViolationError,
+    StoreUnavailableError,
     TooLargeError,
     UnknownMethodError,
 )
@@ -33,7 +34,7 @@ from .entries import Reminder, TurnBegan, TurnCommitted, TurnStep
 from .job import Job
 from .messages import Kind, Message, Reply, actor_stream, derived_id, run_stream
 from .pending import PendingRecord
-from .turn import Turn, current_turn, leftover
+from .turn import Turn, check_size, current_turn, leftover
 
 if TYPE_CHECKING:
     from .host import Host
@@ -41,14 +42,17 @@ if TYPE_CHECKING:
 __all__ = ["ActorCell"]
 
 _GRACE = 5.0
+_REVISIT = 1.0
 _RUN_KINDS = {"start": Kind.START, "cancel": Kind.CANCEL}
 
 
 class ActorCell(Cell):
     """One active actor. A task exists only while there is something to do."""
 
-    __slots__ = ("_activating", "_attributes", "_job", "_mailbox", "_reading", "_task", "committed", "committing", "confirmed_at", "key",
-                 "kind", "pending_due", "turn")  # fmt: skip
+    __slots__ = (
+        "_activating", "_attributes", "_mailbox", "_reading", "_resumed", "_task", "committed", "committing", "confirmed_at",
+        "key", "kind", "pending_due", "turn",
+    )  # fmt: skip
 
     def __init__(self, host: Host, stream: str, kind: ActorType, key: str) -> None:
         super().__init__(host, stream)
@@ -61,9 +65,9 @@ class ActorCell(Cell):
         self.turn: Turn | None = None
         self._activating: asyncio.Task[None] | None = None
         self._attributes: dict[str, Any] | None = None
-        self._job: Job | None = None
         self._mailbox: deque[Job] | None = None
         self._reading = 0
+        self._resumed = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -98,16 +102,26 @@ class ActorCell(Cell):
 
     def resume(self) -> None:
         """Finish what the journal says is unfinished: called by recovery and by reminders."""
+        self._resumed = True
         if self._mailbox is None:
             self._mailbox = deque()
         if self._task is None:
             self._task = self.spawn(self._run(), "loom actor")
 
+    def hold(self) -> None:
+        """A queued message is to be tried again: those behind it go back too, so that they stay behind it."""
+        later = [job for job in self._mailbox or () if job.delivery is not None]
+        if later and self._mailbox is not None:
+            self._mailbox = deque(job for job in self._mailbox if job.delivery is None)
+            self.spawn(self.host.inbox.return_unbegun([job.delivery for job in later if job.delivery]), "loom hold")
+
     async def deactivate(self) -> None:
         """Snapshot when worth it and let the actor clean up."""
-        if self.committed is None or self.retired:
+        if self.retired:
             return
         self.retired = True
+        if self.committed is None:
+            return
         if self.committed.entries_since_snapshot * 2 >= self.host.options.snapshot_every:
             with contextlib.suppress(Exception):
                 await actor_state.snapshot(self)
@@ -127,28 +141,57 @@ class ActorCell(Cell):
         try:
             await self._activated()
         except Exception as error:
-            self._task = None
-            host.drop(self)
-            while self._mailbox:
-                host.fail(self._mailbox.popleft(), error)
+            self._inactive(error)
             return
         try:
-            assert self.committed is not None and self._mailbox is not None
+            assert self.committed is not None
+            if self.committed.unsent:
+                self._resend(self.committed)
             if self.committed.unfinished is not None:
-                await self._turn(Job(self.committed.unfinished.message))
+                await self._serve(Job(self.committed.unfinished.message))
             while not self.retired:
                 while self._mailbox and not self.retired:
-                    await self._turn(self._mailbox.popleft())
+                    await self._serve(self._mailbox.popleft())
                 if not self.retired and not await self._settle():
                     break
+        except Exception as error:
+            host.log.warning("%s: it leaves memory and is read again: %r", self.stream, error)
+            self._unsure()
         finally:
-            self._task = self.turn = self._job = None
-            if not self._mailbox:
-                self._mailbox = None  # an empty deque of an idle actor would be the largest thing about it
+            self._task = self.turn = None
+            self._resumed = False
             if self.retired:
                 host.drop(self)
-                while self._mailbox:
-                    host.redirect(self._mailbox.popleft())
+                self._redirect_all()
+            if not self._mailbox:
+                self._mailbox = None  # an empty deque of an idle actor would be the largest thing about it
+
+    async def _serve(self, job: Job) -> None:
+        try:
+            await self._turn(job)
+        except Exception as error:
+            self.host.unknown(job, OutcomeUnknownError(f"{self.stream}: {error!r}", stream=self.stream))
+            raise
+
+    def _inactive(self, error: Exception) -> None:
+        """The actor can't be activated; nothing of what waits was run."""
+        host, self._task = self.host, None
+        host.drop(self)
+        if self._resumed:
+            host.log.error("%s can't be resumed: %s", self.stream, error)
+            if isinstance(error, StoreUnavailableError):
+                host.wake_at(host.clock.now() + _REVISIT, self.stream)
+        while self._mailbox:
+            host.fail(self._mailbox.popleft(), error, ran=False)
+
+    def _unsure(self) -> None:
+        """Whoever activates next reads what became of things; nothing may be claimed here."""
+        self.retired = True
+        self.host.wake_at(self.host.clock.now() + _REVISIT, self.stream)
+
+    def _redirect_all(self) -> None:
+        while self._mailbox:
+            self.host.redirect(self._mailbox.popleft())
 
     async def _activated(self) -> None:
         while self.committed is None:
@@ -182,8 +225,9 @@ class ActorCell(Cell):
         """Bring the pending record in line with the journal; say whether there is more to do."""
         committed = self.committed
         assert committed is not None
-        if committed.unsent:
-            await self._send(committed)
+        if committed.sending is not None:
+            await committed.sending
+            committed.sending = None
         now = self.host.clock.now()
         if any(reminder.due <= now for reminder in committed.reminders.values()):
             await self._fire(committed, now)
@@ -199,15 +243,15 @@ class ActorCell(Cell):
             self.host.wake_at(due, self.stream)
         return bool(self._mailbox)
 
-    async def _send(self, committed: Committed) -> None:
-        if committed.sending is not None:
-            await committed.sending
-        while committed.unsent:
-            seq = next(iter(committed.unsent))
-            await self.host.outbox.send(committed.unsent[seq])
-            crash_point("outbox.sent")
-            committed.sent = max(committed.sent, seq)
-            committed.unsent.pop(seq, None)
+    def _resend(self, committed: Committed) -> None:
+        """Hand over what the last host may not have sent, before anything newer leaves."""
+        for seq, messages in sorted(committed.unsent.items()):
+            committed.sending = self._hand_over(committed, seq, messages)
+
+    def _hand_over(self, committed: Committed, seq: int, messages: list[Message]) -> asyncio.Future[None]:
+        sending = self.host.outbox.send(messages)
+        sending.add_done_callback(partial(_on_sent, committed, seq))
+        return sending
 
     async def _fire(self, committed: Committed, now: float) -> None:
         """Turn due reminders into messages to this actor: from here they are ordinary sends."""
@@ -227,6 +271,7 @@ class ActorCell(Cell):
             crash_point("reminder.fired")
         except JournalConflictError:
             await self._conflict()
+            self._unsure()
 
     # -- a turn --------------------------------------------------------------------------------------------------
 
@@ -234,52 +279,69 @@ class ActorCell(Cell):
         host, message, committed = self.host, job.message, self.committed
         assert committed is not None
         self.used_at = host.clock.monotonic()
-        if not await host.may_start(job):
-            return
+        if job.future is not None and job.future.done():
+            return  # whoever asked has gone, and nothing was run
         answered = self._recall(message, committed)
         if answered is not None:
-            if committed.unsent:
-                await self._send(committed)
-            host.answer(job, answered)
+            host.answer(job, answered, committed.sending if committed.unsent else None)
             return
-        now = host.clock.now()
-        unfinished = committed.unfinished
+        now, unfinished = host.clock.now(), committed.unfinished
         if message.expires_at and now >= message.expires_at and unfinished is None:
             host.refuse(job, MessageExpiredError(
                 f"{self.stream}.{message.method}: the request expired {now - message.expires_at:.1f} s ago and was "
                 "not run; send it again as a new request", stream=self.stream, request_id=message.id,
             ))  # fmt: skip
             return
+        if not await host.may_start(job):
+            return
         crash_point("turn.begin")
-        turn: Turn | None = None
+        limit = self.kind.cls.turn_deadline or host.options.turn_deadline
+        turn = self.turn = Turn(
+            self, message, self.kind.handlers.get(message.method), None, host.clock.monotonic() + limit, job
+        )
+        if unfinished is not None:
+            turn.began = True
+            turn.memo = unfinished.steps
         host.turns_running += 1
         try:
-            handler = self._handler(message)
-            args = handler.signature.decode(message.args)
-            limit = self.kind.cls.turn_deadline or host.options.turn_deadline
-            self._job = job
-            turn = self.turn = Turn(self, message, handler, self._copy(), host.clock.monotonic() + limit)
-            if unfinished is not None:
-                turn.began = True
-                turn.memo = unfinished.steps
-            value = await self._invoke(turn, handler, args, limit)
-            crash_point("turn.handled")
-            result = handler.signature.encode_result(value)
-            state = self._encode_state(turn)
+            result, state = await self._handle(turn, limit)
         except asyncio.CancelledError:
-            if turn is None or not turn.closed:
+            if not turn.abandoned:
+                host.interrupted(job)
                 raise
-            return  # abandoned: the watchdog has answered and another cell has taken over
         except Exception as error:
-            await self._failed(job, turn, error)
-            return
+            await self._close(turn)
+            if not turn.abandoned:
+                await self._failed(job, turn, error)
+        else:
+            await self._close(turn)
+            if not turn.abandoned:
+                await self._succeeded(job, turn, result, state)
         finally:
-            host.turns_running -= 1
-            host.turn_ended(job)
-            self.turn = None
-            if turn is not None:
-                turn.closed = True
-        await self._succeeded(job, turn, result, state)
+            self._end(turn)
+
+    async def _handle(self, turn: Turn, limit: float) -> tuple[bytes, bytes]:
+        handler = self._handler(turn.message)
+        args = handler.signature.decode(turn.message.args)
+        turn.state = self._copy()
+        value = await self._invoke(turn, handler, args, limit)
+        crash_point("turn.handled")
+        return handler.signature.encode_result(value), self._encode_state(turn)
+
+    async def _close(self, turn: Turn) -> None:
+        self._end(turn)
+        if turn.recording:
+            await turn.recorded()
+
+    def _end(self, turn: Turn) -> None:
+        """The handler is done with, once: from here nothing that it left behind can reach the turn."""
+        turn.closed = True
+        if not turn.ended and turn.job is not None:
+            turn.ended = True
+            self.host.turns_running -= 1
+            self.host.turn_ended(turn.job)
+            if self.turn is turn:
+                self.turn = None
 
     def _handler(self, message: Message) -> Handler:
         handler = self.kind.handlers.get(message.method)
@@ -294,6 +356,7 @@ class ActorCell(Cell):
     async def _invoke(self, turn: Turn, handler: Handler, args: dict[str, Any], limit: float) -> Any:
         instance = self._facade(turn)
         task = asyncio.current_task()
+        assert task is not None
         watchdog = self.host.deadlines.after(limit, partial(self._overdue, turn, task))
         token = current_turn.set(turn)
         try:
@@ -301,20 +364,16 @@ class ActorCell(Cell):
                 info = TurnInfo(
                     stream=self.stream, method=handler.name, request_id=turn.message.id, read_only=handler.read_only
                 )
-                proceed = nest(
-                    self.host.interceptors, "turn", info, lambda: handler.function(instance, **args)
-                )
+                proceed = nest(self.host.interceptors, "turn", info, lambda: handler.function(instance, **args))
                 value = await proceed()
             else:
                 value = await handler.function(instance, **args)
             if turn.timed_out:
                 raise turn.deadline_error()
         except asyncio.CancelledError as error:
-            if turn.timed_out and not turn.closed:
-                if task is not None:
-                    task.uncancel()
+            if turn.timed_out and not turn.abandoned:
                 raise turn.deadline_error() from None
-            if turn.closed or (task is not None and task.cancelling()):
+            if turn.abandoned or (task is not None and task.cancelling()):
                 raise
             raise RuntimeError(f"{turn.where} raised CancelledError by itself") from error
         except SystemExit as error:
@@ -322,11 +381,13 @@ class ActorCell(Cell):
         finally:
             current_turn.reset(token)
             watchdog.cancel()
-        tasks = leftover(turn)
-        if tasks:
-            for stray in tasks:
+            if turn.timed_out and task is not None:
+                task.uncancel()
+            strays = leftover(turn) if turn.tasks else []
+            for stray in strays:
                 stray.cancel()
-            names = ", ".join(str(getattr(stray.get_coro(), "__qualname__", stray.get_name())) for stray in tasks)
+        if strays:
+            names = ", ".join(str(getattr(stray.get_coro(), "__qualname__", stray.get_name())) for stray in strays)
             raise LeftoverTasksError(
                 f"{turn.where} returned while tasks that it had started still ran: {names}. They were cancelled and "
                 "nothing was committed; await them, or use ctx.send or a workflow",
@@ -343,15 +404,28 @@ class ActorCell(Cell):
 
     def _abandon(self, turn: Turn) -> None:
         """A handler that swallowed its cancellation is left behind; the actor goes on without it."""
-        if turn.closed:
+        if turn.ended or turn.closed:
             return
-        turn.closed = True
-        self.retired = True
-        self.host.drop(self)
-        if self._job is not None:
-            self.host.fail(self._job, turn.deadline_error())
-        while self._mailbox:
-            self.host.redirect(self._mailbox.popleft())
+        turn.abandoned = True
+        if turn.job is None:
+            turn.closed = True
+            return
+        reading = turn.handler is not None and turn.handler.read_only
+        self._end(turn)
+        if reading:
+            self._reading -= 1
+            self.host.fail(turn.job, turn.deadline_error())
+        else:
+            self.spawn(self._give_up(turn, turn.job), "loom give up")
+
+    async def _give_up(self, turn: Turn, job: Job) -> None:
+        try:
+            await turn.recorded()
+            await self._failed(job, turn, turn.deadline_error())
+        finally:
+            self.retired = True
+            self.host.drop(self)
+            self._redirect_all()
 
     async def _succeeded(self, job: Job, turn: Turn, result: bytes, state: bytes) -> None:
         host, message, committed = self.host, job.message, self.committed
@@ -360,7 +434,7 @@ class ActorCell(Cell):
         now = host.clock.now()
         entry = TurnCommitted(
             request=message.id, method=message.method, at=now, state=state, version=self.kind.state_version,
-            result=result, remember_until=message.expires_at if message.remember else 0.0,
+            result=result, remember_until=self._remember_until(message, now),
             fingerprint=message.fingerprint, outgoing=effects.outgoing, reminders=effects.reminders,
             forgotten=effects.forgotten, sent=committed.sent,
         )  # fmt: skip
@@ -375,33 +449,36 @@ class ActorCell(Cell):
                 dues = [r.due for r in effects.reminders]
                 await self._ensure_pending(now if effects.outgoing and job.delivery is None else min(dues))
                 crash_point("turn.pending")
-            await self._commit(entry)
+            sending = await self._commit(entry)
         except JournalConflictError:
             await self._conflict()
             host.redirect(job)
         except OutcomeUnknownError as error:
-            # Whoever activates next reads what became of it; here nothing may be claimed.
-            self.retired = True
+            self._unsure()
             host.unknown(job, error)
         except Exception as error:
             await self._failed(job, turn, error)
         else:
             crash_point("turn.committed")
-            host.answer(job, Reply(message.id, result), committed.sending)
+            host.answer(job, Reply(message.id, result), sending)
             if committed.entries_since_snapshot >= host.options.snapshot_every:
                 await actor_state.snapshot_when_worth(self)
 
-    async def _failed(self, job: Job, turn: Turn | None, error: Exception) -> None:
+    async def _failed(self, job: Job, turn: Turn, error: Exception) -> None:
         host, message, committed = self.host, job.message, self.committed
         assert committed is not None
-        began = committed.unfinished is not None
+        unfinished, final = committed.unfinished is not None, host.is_final(error)
         # An answer that may be asked for again must stay the same answer.
-        if began or (message.remember and message.kind is not Kind.SEND and host.is_final(error)):
-            keep = message.remember and message.kind is not Kind.SEND
+        keep = message.remember and message.kind is not Kind.SEND and final
+        if unfinished and not final:
+            self._leave_unfinished(job, error)
+            return
+        if unfinished or keep:
+            now = host.clock.now()
             entry = TurnCommitted(
-                request=message.id, method=message.method, at=host.clock.now(), state=None,
-                version=self.kind.state_version, error=error_info(error),
-                remember_until=message.expires_at if keep else 0.0, fingerprint=message.fingerprint, sent=committed.sent,
+                request=message.id, method=message.method, at=now, state=None, version=self.kind.state_version,
+                error=error_info(error), remember_until=self._remember_until(message, now) if keep else 0.0,
+                fingerprint=message.fingerprint, sent=committed.sent,
             )  # fmt: skip
             try:
                 await self._commit(entry)
@@ -410,15 +487,35 @@ class ActorCell(Cell):
                 host.redirect(job)
                 return
             except OutcomeUnknownError as unknown:
-                self.retired = True
+                self._unsure()
                 host.unknown(job, unknown)
                 return
             except LoomError as commit_error:
-                host.fail(job, commit_error)
+                if unfinished:
+                    self._leave_unfinished(job, commit_error)
+                else:
+                    host.fail(job, commit_error)
                 return
         host.fail(job, error)
 
-    async def _commit(self, entry: TurnCommitted) -> None:
+    def _leave_unfinished(self, job: Job, error: Exception) -> None:
+        """Steps of the turn are recorded and its end could not be: whoever activates next finishes it."""
+        self._unsure()
+        unknown = OutcomeUnknownError(
+            f"{self.stream}.{job.message.method} has begun and will be finished later; for now: {error}", stream=self.stream
+        )
+        unknown.__cause__ = error
+        self.host.unknown(job, unknown)
+
+    def _remember_until(self, message: Message, now: float) -> float:
+        """Until when the answer must be kept: as long as the request may come again, and somewhat longer than its turn."""
+        if not message.remember:
+            return 0.0
+        options = self.host.options
+        return max(message.expires_at or now + options.idempotency_window, now + options.call_timeout, message.memory)
+
+    async def _commit(self, entry: TurnCommitted) -> asyncio.Future[None] | None:
+        """Append the entry and hand over its messages; when these are queued, the future is done."""
         committed = self.committed
         assert committed is not None
         entry_id = self.host.ids.next()
@@ -432,11 +529,11 @@ class ActorCell(Cell):
             self.committing.set_result(None)
             self.committing = None
         committed.apply(self.head.seq, entry, self.host.clock.now())
-        committed.sending = None
-        if entry.outgoing:
-            committed.sending = self.host.outbox.send(entry.outgoing)
-            committed.sending.add_done_callback(_on_sent(committed, self.head.seq))
         self.confirmed_at = self.host.clock.monotonic()
+        if not entry.outgoing:
+            return None
+        committed.sending = self._hand_over(committed, self.head.seq, entry.outgoing)
+        return committed.sending
 
     async def _ensure_pending(self, due: float) -> None:
         if self.pending_due is None or due < self.pending_due:
@@ -444,8 +541,16 @@ class ActorCell(Cell):
             self.pending_due = due
 
     async def _conflict(self) -> None:
+        """Somebody else has written: learn who owns the shard before anything is activated again.
+
+        Until then requests still queue up here, so that they go on in their order.
+        """
+        try:
+            await self.host.placement.reread()
+        except Exception as error:
+            self.host.log.warning("%s: the owner of its shard can't be read: %s", self.stream, error)
         self.retired = True
-        await self.host.placement.reread()
+        self.host.drop(self)
 
     def _recall(self, message: Message, committed: Committed) -> Reply | None:
         remembered = committed.recall(message.id)
@@ -453,7 +558,8 @@ class ActorCell(Cell):
             return None
         if remembered.fingerprint != message.fingerprint:
             return Reply(message.id, error=error_info(IdempotencyConflictError(
-                f"{self.stream}.{message.method}: the idempotency key {message.id.rpartition('/')[2]!r} was used with other "
+                f"{self.stream}.{message.method}: the idempotency key {message.id.split('/', 2)[-1]!r} was used "
+                f"with other "
                 "arguments; use a new key for a new request", stream=self.stream, request_id=message.id,
             )))  # fmt: skip
         return Reply(message.id, remembered.result, remembered.error)
@@ -467,7 +573,8 @@ class ActorCell(Cell):
         return facade
 
     def _copy(self) -> Any:
-        assert self.committed is not None and self.committed.state is not None
+        assert self.committed is not None
+        assert self.committed.state is not None
         return self.kind.decode_state(self.committed.state)
 
     def _encode_state(self, turn: Turn) -> bytes:
@@ -478,27 +585,40 @@ class ActorCell(Cell):
     # -- reads ---------------------------------------------------------------------------------------------------
 
     async def _read(self, job: Job, handler: Handler) -> None:
-        host = self.host
+        host, turn = self.host, None
+        if not await host.may_start(job):
+            self._reading -= 1
+            return
         try:
             await self._activated()
             if not await self._fresh(handler):
                 await self._conflict()
-                host.drop(self)
                 host.redirect(job)
                 return
             args = handler.signature.decode(job.message.args)
             limit = self.kind.cls.turn_deadline or host.options.turn_deadline
-            turn = Turn(self, job.message, handler, self._copy(), host.clock.monotonic() + limit)
+            turn = Turn(self, job.message, handler, self._copy(), host.clock.monotonic() + limit, job)
+            host.turns_running += 1
             before = encode(turn.state)
             value = await self._invoke(turn, handler, args, limit)
             if encode(turn.state) != before:
                 raise ReadOnlyViolationError(f"{turn.where} changed the state; it is @read_only", where=turn.where)
-            turn.closed = True
-            host.answer(job, Reply(job.message.id, handler.signature.encode_result(value)))
+            if not turn.abandoned:
+                host.answer(job, Reply(job.message.id, handler.signature.encode_result(value)))
+        except asyncio.CancelledError:
+            if turn is None or not turn.abandoned:
+                host.interrupted(job)
+                raise
         except Exception as error:
-            host.fail(job, error)
+            if turn is None or not turn.abandoned:
+                host.fail(job, error, ran=turn is not None)
         finally:
-            self._reading -= 1
+            if turn is None:
+                host.turn_ended(job)
+            else:
+                self._end(turn)
+            if turn is None or not turn.abandoned:
+                self._reading -= 1
 
     async def _fresh(self, handler: Handler) -> bool:
         """Whether the committed state is still the stream's newest, as far as the handler asks."""
@@ -524,21 +644,50 @@ class ActorCell(Cell):
         retries: int, timeout: float | None, name: str,
     ) -> TurnStep:  # fmt: skip
         """Run a step and record its result; before the first, make the turn one that recovery finishes."""
-        committed, host = self.committed, self.host
-        assert committed is not None
+        host = self.host
         if not turn.began:
-            await self._ensure_pending(host.clock.now())
-            began = TurnBegan(turn.message, host.clock.now())
-            await self.append([began])
-            committed.begin(self.head.seq, began)
-            turn.began = True
+            await self.record(turn)
         outcome = await host.steps.run(self.stream, f"{turn.message.id}:{position}", name, function, args, kwargs,
                                        retries, timeout)  # fmt: skip
         turn.check_open()
         step = TurnStep(position, name, host.clock.now(), outcome.value, outcome.error)
-        await self.append([step])
-        committed.step(self.head.seq, step)
+        await self.record(turn, step)
         return step
+
+    async def record(self, turn: Turn, step: TurnStep | None = None) -> None:
+        """Append a step or an answer of the turn, after its beginning if that is not recorded.
+
+        An append that has begun is always waited for, also when the handler is cancelled: the turn's end follows it.
+        """
+        task = self.host.background.spawn(self._record(turn, step), "loom record")
+        if turn.recording is None:
+            turn.recording = set()
+        turn.recording.add(task)
+        task.add_done_callback(turn.recording.discard)
+        failure = await asyncio.shield(task)
+        if failure is not None:
+            raise failure
+
+    async def _record(self, turn: Turn, step: TurnStep | None) -> Exception | None:
+        committed, host = self.committed, self.host
+        assert committed is not None
+        try:
+            async with turn.lock:
+                turn.check_open()
+                if not turn.began:
+                    turn.began = True
+                    await self._ensure_pending(host.clock.now())
+                    began, calls = TurnBegan(turn.message, host.clock.now()), turn.calls or []
+                    await self.append([began, *calls])
+                    committed.begin(self.head.seq, began)
+                    for call in calls:
+                        committed.step(self.head.seq, call)
+                if step is not None:
+                    await self.append([step])
+                    committed.step(self.head.seq, step)
+        except Exception as error:
+            return error
+        return None
 
     def send_method(
         self, turn: Turn, method: ActorMethod, args: tuple[Any, ...], kwargs: dict[str, Any], delay: float
@@ -562,16 +711,16 @@ class ActorCell(Cell):
             raise UnknownMethodError(
                 f"remind({name!r}): {self.kind.name} has no handler {method!r}; it has: {', '.join(self.kind.handlers)}"
             )
-        reminder = Reminder(name, due, method, handler.signature.encode(args, kwargs))
+        encoded = handler.signature.encode(args, kwargs)
+        check_size(f"the arguments of reminder {name!r}", encoded, self.host.options.max_message_bytes)
+        reminder = Reminder(name, due, method, encoded)
         turn.effects.reminders = [r for r in turn.effects.reminders if r.name != name] + [reminder]
         turn.effects.forgotten = [n for n in turn.effects.forgotten if n != name]
 
 
-def _on_sent(committed: Committed, seq: int) -> Callable[[asyncio.Future[None]], None]:
-    def sent(future: asyncio.Future[None]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            committed.unsent.pop(seq, None)
-            if not committed.unsent:
-                committed.sent = max(committed.sent, seq)
-
-    return sent
+def _on_sent(committed: Committed, seq: int, future: asyncio.Future[None]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        crash_point("outbox.sent")
+        committed.unsent.pop(seq, None)
+        if not committed.unsent:
+            committed.sent = max(committed.sent, seq)

@@ -134,7 +134,9 @@ class Committed:
 
 
 async def load(cell: ActorCell) -> Committed:
-    """Read the actor from its journal. Raises JournalGapError, CorruptEntryError, StateDecodeError, StateVersionError."""
+    """Read the actor from its journal. Raises JournalGapError, CorruptEntryError, StateDecodeError,
+    StateVersionError.
+    """
     for attempt in (1, 2):
         try:
             return await _load(cell)
@@ -151,7 +153,9 @@ async def _load(cell: ActorCell) -> Committed:
     if head.seq:
         snapshot = await host.journal.read_snapshot(cell.stream) if head.snapshot_seq else None
         if snapshot is not None:
-            committed.restore(decode_snapshot(cell.stream, snapshot.seq, snapshot.data, host.codecs), len(snapshot.data))
+            committed.restore(
+                decode_snapshot(cell.stream, snapshot.seq, snapshot.data, host.codecs), len(snapshot.data)
+            )
             committed.sent = snapshot.seq
         now = host.clock.now()
         async for seq, events in cell.history(snapshot, head):
@@ -230,13 +234,17 @@ async def snapshot_when_worth(cell: ActorCell) -> None:
 
 
 async def snapshot(cell: ActorCell) -> None:
-    """Write a snapshot at the head and trim what retention allows. Does nothing inside a turn or with unsent messages."""
+    """Write a snapshot at the head and trim what retention allows.
+    Does nothing inside a turn or with unsent messages.
+    """
     committed, host, seq = cell.committed, cell.host, cell.head.seq
     if committed is None or committed.unfinished is not None or committed.unsent or committed.state is None or not seq:
         return
     now = host.clock.now()
     data = encode_snapshot(
-        ActorSnapshot(committed.state, cell.kind.state_version, now, committed.prune(now), list(committed.reminders.values())),
+        ActorSnapshot(
+            committed.state, cell.kind.state_version, now, committed.prune(now), list(committed.reminders.values())
+        ),
         host.codecs,
     )
     await host.journal.write_snapshot(cell.stream, Snapshot(seq, data))

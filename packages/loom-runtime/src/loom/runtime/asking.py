@@ -125,7 +125,9 @@ class Asking:
         return StartChild(run_stream(workflow.name, run_id), args)
 
     def start_message(self, command: StartChild) -> Message:
-        """The request to start a child. It never expires: the child starts once however late, and somebody waits for it."""
+        """The request to start a child. It never expires:
+        the child starts once however late, and somebody waits for it.
+        """
         position = f"{self.incarnation}:{command.position}"
         retries = self._retries.get(command.position, 0)
         message = Message(

@@ -16,17 +16,16 @@ _log = logging.getLogger("loom")
 
 
 class Background:
-    """Spawns tasks in one clean context, so that nothing of a turn leaks into them."""
+    """Spawns each task in a clean context of its own, so that nothing of one turn or step leaks into another."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._context = contextvars.Context()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
         """Run ``work``; an exception that nobody awaits is logged."""
         # Not loop.create_task: the loop's task factory watches for tasks of turns, and this is none.
-        task = asyncio.Task(work, loop=self._loop, name=name, context=self._context)
+        task = asyncio.Task(work, loop=self._loop, name=name, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task

@@ -48,7 +48,7 @@ class Step(Command):
         self.retries = retries
         self.timeout = timeout
         self.undo = undo
-        self.decode = decode  # type: ignore[method-assign]
+        self.decode = decode  # type: ignore[method-assign, assignment]
 
 
 class Call(Command):
@@ -59,7 +59,7 @@ class Call(Command):
     def __init__(self, name: str, message: Message, decode: Callable[[bytes], Any]) -> None:
         super().__init__(name)
         self.message = message
-        self.decode = decode  # type: ignore[method-assign]
+        self.decode = decode  # type: ignore[method-assign, assignment]
 
 
 class Sleep(Command):
@@ -84,7 +84,7 @@ class WaitSignal(Command):
         super().__init__(name)
         self.timeout = timeout
         self.due: float | None = None
-        self.decode = decoder(kind).decode  # type: ignore[method-assign]
+        self.decode = decoder(kind).decode  # type: ignore[method-assign, assignment]
 
 
 class StartChild(Command):
@@ -107,7 +107,7 @@ class ChildResult(Command):
         super().__init__(stream)
         self.of = of
         self.cancel_sent = False
-        self.decode = decode  # type: ignore[method-assign]
+        self.decode = decode  # type: ignore[method-assign, assignment]
 
 
 class Gather(Command):

@@ -27,9 +27,7 @@ class Committer:
     error when it is certain that nothing was appended.
     """
 
-    def __init__(
-        self, journal: JournalStore, clock: Clock, background: Background, *, patience: float = 10.0
-    ) -> None:
+    def __init__(self, journal: JournalStore, clock: Clock, background: Background, *, patience: float = 10.0) -> None:
         self._journal = journal
         self._clock = clock
         self._background = background
@@ -111,7 +109,11 @@ class Committer:
             outcomes = await self._journal.append_many([append for append, _ in batch])
         except BaseException as error:
             # A cancelled leader leaves the outcome as unknown as a cut connection does.
-            cause = error if isinstance(error, Exception) else StoreUnavailableError("the append was interrupted", unknown=True)
+            cause = (
+                error
+                if isinstance(error, Exception)
+                else StoreUnavailableError("the append was interrupted", unknown=True)
+            )
             for append, future in batch:
                 self._background.spawn(self._resolve(append, future, cause), "loom resolve")
             if not isinstance(error, Exception):

@@ -36,7 +36,7 @@ def crash_point(name: str) -> None:
     """
     if name != _name:
         return
-    global _remaining
+    global _remaining  # noqa: PLW0603 - the count of this process, and tests only
     _remaining -= 1
     if _remaining == 0:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -25,7 +25,9 @@ class Deadline:
 
 
 class Deadlines:
-    """Calls back after a time on the event loop's clock, up to 50 ms late, never early. Setting and cancelling is cheap."""
+    """Calls back after a time on the event loop's clock, up to 50 ms late, never early.
+    Setting and cancelling is cheap.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

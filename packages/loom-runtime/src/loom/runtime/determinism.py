@@ -35,7 +35,7 @@ class _SealedLoop:
     def __getattr__(self, name: str) -> Any:
         forbidden(_REPLACEMENTS.get(name, f"loop.{name}: touch the world in ctx.step"))
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # noqa: PLE0309 - it never returns
         forbidden("asyncio.current_task, TaskGroup and timeout: use ctx.gather, or timeout= of ctx.step")
 
 

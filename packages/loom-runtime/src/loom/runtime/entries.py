@@ -261,7 +261,8 @@ def decode_snapshot(stream: str, seq: int, data: bytes, codecs: tuple[PayloadCod
         return _decode_snapshot(unwrap(data, codecs))
     except Exception as error:
         raise CorruptEntryError(
-            f"{stream}: the snapshot at seq {seq} can't be read ({error}). This stream is stopped; nothing was overwritten",
+            f"{stream}: the snapshot at seq {seq} can't be read ({error}). This stream is stopped; nothing was "
+            f"overwritten",
             stream=stream,
             seq=seq,
         ) from error

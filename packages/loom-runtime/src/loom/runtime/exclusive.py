@@ -44,8 +44,10 @@ class Exclusive:
                 while self._host.turns_running:
                     await asyncio.sleep(0.002)
 
-    def leave(self, job: Job) -> None:
-        """Open the door again, if it was this job that had closed it."""
-        if self._holder is job:
-            self._holder = None
-            self._free.set()
+    def leave(self, job: Job) -> bool:
+        """Open the door again, if it was this job that had closed it; whether it was."""
+        if self._holder is not job:
+            return False
+        self._holder = None
+        self._free.set()
+        return True

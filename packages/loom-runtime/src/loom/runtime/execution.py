@@ -1,8 +1,8 @@
 """The execution of a workflow function: deterministic, without I/O, driven by the events of its journal.
 
 ``apply(event)`` feeds one recorded event and runs the function until it waits again. What the function asks meanwhile
-is collected: ``outputs`` are events that belong into the same entry, ``asked`` are commands to carry out once that entry
-is durable. A replay feeds the same events and must ask the same; live and replay take the same path.
+is collected: ``outputs`` are events that belong into the same entry, ``asked`` are commands to carry out once that
+entry is durable. A replay feeds the same events and must ask the same; live and replay take the same path.
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ class Execution(Asking):
         return outputs, [command for command in asked if self.waiting.get(command.position) is command]
 
     def close(self) -> None:
-        """Let go of the function where it stands. Its ``finally`` blocks run, and whatever they ask for has no effect."""
+        """Let go of the function where it stands. Its ``finally`` blocks run, and whatever they ask for has no
+        effect.
+        """
         if self.closed:
             return
         self.closed = True
@@ -162,7 +164,9 @@ class Execution(Asking):
         self._ready.append((strand, None, None))
 
     def _too_late(self, event: Event) -> None:
-        """The function has ended in this very entry; what comes with it goes to the next incarnation, if there is one."""
+        """The function has ended in this very entry;
+        what comes with it goes to the next incarnation, if there is one.
+        """
         if isinstance(self.finished, RunContinued):
             if isinstance(event, SignalReceived):
                 self.finished.signals.append(event)
@@ -180,9 +184,12 @@ class Execution(Asking):
                 if isinstance(command, ChildResult) and command.of == event.position:
                     self._resolve(command, event)
             return
-        command = self.waiting.get(event.position)
-        if command is None:
+        asked = self.waiting.get(event.position)
+        if asked is None:
             self._differs(event.position, f"{event.kind} {event.name!r}", "nothing there")
+        self._outcome(event, asked)
+
+    def _outcome(self, event: ResultRecorded, command: Command) -> None:
         expected = "timeout" if isinstance(command, WaitSignal) else command.kind
         if (event.kind, event.name) != (expected, command.name):
             self._differs(event.position, f"{event.kind} {event.name!r}", f"{expected} {command.name!r}")
@@ -194,7 +201,8 @@ class Execution(Asking):
 
     def _differs(self, position: str, recorded: str, asked: str) -> NoReturn:
         raise NonDeterminismError(
-            f"{self.stream}: at position {position} the journal has {recorded}, the code asks {asked}. The run is stopped, "
+            f"{self.stream}: at position {position} the journal has {recorded}, the code asks {asked}. The run is "
+            f"stopped, "
             "its journal is untouched; deploy the code that wrote it, or guard the change with ctx.version",
             stream=self.stream,
             position=position,

@@ -12,11 +12,14 @@ from ..actor import ActorType
 from ..clock import Clock
 from ..codec import PayloadCodec, error_info
 from ..errors import (
+    CoordinationError,
+    JournalError,
     LoomError,
     NotRunningError,
     OutcomeUnknownError,
     OverloadedError,
-    PortError,
+    QueueError,
+    StoreUnavailableError,
     UnknownActorError,
     UnknownWorkflowError,
 )
@@ -34,7 +37,7 @@ from .exclusive import Exclusive
 from .ids import Ids
 from .inbox import Inbox
 from .job import Job
-from .messages import Kind, Message, Reply, shard_of, split_stream
+from .messages import Kind, Message, Reply, derived_id, shard_of, split_stream
 from .outbox import Outbox
 from .pending import PendingRecord, PendingRecords
 from .placement import Placement
@@ -50,6 +53,9 @@ _FIRST_RETRY = 0.5
 _LONGEST_RETRY = 60.0
 _UNKNOWN_TYPE_WINDOW = 60.0
 _SWEEP = 5.0
+_INFRASTRUCTURE = (
+    StoreUnavailableError, JournalError, QueueError, CoordinationError, NotRunningError, OutcomeUnknownError, OverloadedError,
+)  # fmt: skip
 
 
 class Host:
@@ -125,6 +131,7 @@ class Host:
                 await self.committer.close()
         with suppress(Exception):
             await self.placement.leave()
+        self.router.close()
         await self.background.cancel()
         if self._loop is not None:
             factory = self._loop.get_task_factory()
@@ -140,10 +147,10 @@ class Host:
     def deliver(self, job: Job) -> None:
         """Give a request to its actor or run, activating it if need be. Never raises: the answer says it all."""
         cell = self.cells.get(job.message.stream)
-        if cell is not None and not cell.retired and not self.stopping:
+        if cell is not None and not cell.retired and (not self.stopping or job.message.chain):
             cell.deliver(job)
             return
-        if self.stopping:
+        if self.stopping and not job.message.chain:  # what turns under way still ask for lets them finish
             self.refuse(job, NotRunningError("this host is stopping; call again", stream=job.message.stream))
             return
         if not self.placement.owns(shard_of(job.message.stream, self.options.shards)):
@@ -188,31 +195,55 @@ class Host:
             del self.cells[cell.stream]
 
     async def may_start(self, job: Job) -> bool:
-        """Charge the attempt and wait for the turn's turn. False when the request is no longer this host's to run."""
+        """Charge the attempt and wait for the turn's turn. False when the request is no longer this host's to run.
+
+        Whoever gets True calls ``turn_ended``.
+        """
         delivery = job.delivery
-        if delivery is None:
-            if self.exclusive.busy and not job.message.chain:
-                await self.exclusive.passed()
-            return True
-        suspicious = self.inbox.suspicious(delivery)
-        if suspicious and delivery.attempts > self.options.crash_attempts:
-            await self.inbox.dead_letter(
-                delivery,
-                f"poison: {delivery.attempts} attempts ended with a crash or hang of the host, the last ones alone",
-            )
-            return False
+        if delivery is not None:
+            alone = self.inbox.suspicious(delivery)
+            if alone and not await self._enter_alone(job):
+                return False
+            if not await self.inbox.begin(delivery):
+                self.exclusive.leave(job)
+                return False
+            if alone:
+                return True
         if self.exclusive.busy and not job.message.chain:
             await self.exclusive.passed()
-        if not await self.inbox.begin(delivery):
+        return True
+
+    async def _enter_alone(self, job: Job) -> bool:
+        """A message that was begun and never settled: run it with nothing beside it, and note that before it runs.
+
+        Only a message that ended with a crash ``crash_attempts`` times while it ran alone is poison.
+        """
+        delivery = job.delivery
+        assert delivery is not None
+        shard, name = shard_of(job.message.stream, self.options.shards), _trial_name(delivery.id)
+        await self.exclusive.enter(job)
+        try:
+            trial = await self.pending.get(shard, name) or PendingRecord(stream=name)
+            if trial.resumed >= self.options.crash_attempts:
+                reason = f"poison: {trial.resumed} attempts alone ended with a crash or hang of the host"
+                await self.inbox.dead_letter(delivery, f"{reason}, of {delivery.attempts} in all")
+                await self.pending.remove(shard, name)
+                self.exclusive.leave(job)
+                return False
+            trial.resumed += 1
+            await self.pending.put(shard, trial)
+        except Exception as error:
+            self.log.warning("%s: %s can't run alone yet: %s", job.message.stream, delivery.id, error)
+            self.exclusive.leave(job)
+            self._try_again(job, 1.0)
             return False
-        if suspicious:
-            await self.exclusive.enter(job)
         return True
 
     def turn_ended(self, job: Job) -> None:
         """A turn is over, well or badly."""
-        if self.exclusive.busy:
-            self.exclusive.leave(job)
+        if self.exclusive.leave(job) and job.delivery is not None:
+            shard = shard_of(job.message.stream, self.options.shards)
+            self.background.spawn(self.pending.remove(shard, _trial_name(job.delivery.id)), "loom trial")
 
     # -- outcomes ------------------------------------------------------------------------------------------------
 
@@ -227,42 +258,69 @@ class Host:
             else:
                 self.background.spawn(self._settle_after(job, reply, after), "loom settle")
 
-    def fail(self, job: Job, error: Exception) -> None:
-        """The request failed and changed nothing. Somebody who waits hears of it;
-        a send is tried again, then given up.
+    def fail(self, job: Job, error: Exception, *, ran: bool = True) -> None:
+        """The request failed and changed nothing. Somebody who waits hears of it; a send is tried again, then given up.
+
+        Where the infrastructure failed, a message that may have been run before is tried again until it expires: its
+        answer may be in the journal, and a failure must not be claimed. ``ran`` is False when the handler was not reached.
         """
-        if job.delivery is not None and _nobody_waits(job.message):
-            attempts = job.delivery.attempts + 1
-            if attempts >= self.options.max_attempts:
-                work = self.inbox.dead_letter(job.delivery, f"{attempts} attempts failed, the last with {error!r}")
+        delivery = job.delivery
+        if delivery is None:
+            if job.future is None:
+                self.log.error("%s: recovered work failed: %r", job.message.stream, error)
             else:
-                pause = min(_LONGEST_RETRY, _FIRST_RETRY * 2 ** (attempts - 1))
-                work = self.inbox.retry(job.delivery, pause)
-            self.background.spawn(work, "loom retry")
-        elif job.future is None and job.delivery is None:
-            self.log.error("%s: recovered work failed: %r", job.message.stream, error)
-        else:
+                self.answer(job, Reply(job.message.id, error=error_info(error)))
+            return
+        final, waited_for = self.is_final(error), not _nobody_waits(job.message)
+        if waited_for and (final or delivery.attempts == 0):
             self.answer(job, Reply(job.message.id, error=error_info(error)))
+        elif final and ran:
+            attempts = delivery.attempts + 1
+            if attempts >= self.options.max_attempts:
+                reason = f"{attempts} attempts failed, the last with {error!r}"
+                self.background.spawn(self.inbox.dead_letter(delivery, reason), "loom give up")
+            else:
+                self._try_again(job, min(_LONGEST_RETRY, _FIRST_RETRY * 2 ** (attempts - 1)))
+        elif job.message.expires_at and self.clock.now() >= job.message.expires_at:
+            self.background.spawn(self.inbox.dead_letter(delivery, f"it expired; the last failure was {error!r}"), "loom expire")
+        else:
+            age = max(0.0, self.clock.now() - delivery.enqueued_at)
+            self._try_again(job, min(_LONGEST_RETRY, max(_FIRST_RETRY, age / 2)))
+
+    def _try_again(self, job: Job, delay: float) -> None:
+        """Give a queued request back. Later ones of its actor that were read with it go back as well, behind it."""
+        assert job.delivery is not None
+        self.background.spawn(self.inbox.retry(job.delivery, delay), "loom retry")
+        cell = self.cells.get(job.message.stream)
+        if isinstance(cell, ActorCell):
+            cell.hold()
 
     def refuse(self, job: Job, error: LoomError) -> None:
-        """The request was not run."""
+        """The request was not run now."""
         if job.delivery is None:
             self.fail(job, error)
-        elif isinstance(error, OverloadedError | NotRunningError) and _nobody_waits(job.message):
-            self.background.spawn(self.inbox.retry(job.delivery, 0.2), "loom park")
         elif isinstance(error, NotRunningError):
             self.background.spawn(self.inbox.retry(job.delivery, 0.0), "loom park")
+        elif isinstance(error, OverloadedError) and (_nobody_waits(job.message) or job.delivery.attempts):
+            # One that has been begun before may have its answer in the journal: it is not refused but waits.
+            self.background.spawn(self.inbox.retry(job.delivery, 0.2), "loom park")
         elif _nobody_waits(job.message):
             self.background.spawn(self.inbox.dead_letter(job.delivery, str(error)), "loom refuse")
         else:
-            self.fail(job, error)
+            self.answer(job, Reply(job.message.id, error=error_info(error)))
 
     def unknown(self, job: Job, error: OutcomeUnknownError) -> None:
         """The journal would not say. Nothing is claimed: the caller may ask again, a queued request comes again."""
         if job.delivery is not None:
-            self.inbox.forget(job.delivery)
+            self._try_again(job, _FIRST_RETRY)
         elif job.future is not None and not job.future.done():
             error.request_id = error.context["request_id"] = job.message.id
+            job.future.set_exception(error)
+
+    def interrupted(self, job: Job) -> None:
+        """The host stopped in the middle of a turn; nothing of it was committed. A queued request comes again."""
+        if job.future is not None and not job.future.done():
+            error = NotRunningError(f"{job.message.stream}.{job.message.method}: the host stopped; nothing was committed")
             job.future.set_exception(error)
 
     def redirect(self, job: Job) -> None:
@@ -283,7 +341,7 @@ class Host:
     @staticmethod
     def is_final(error: Exception) -> bool:
         """Whether the error is the handler's own outcome, to be remembered, or the infrastructure's."""
-        return not isinstance(error, PortError | NotRunningError | OutcomeUnknownError)
+        return not isinstance(error, _INFRASTRUCTURE)
 
     # -- recovery ------------------------------------------------------------------------------------------------
 
@@ -320,41 +378,46 @@ class Host:
                     await self._resume(shard, record)
 
     async def _resume(self, shard: int, record: PendingRecord) -> None:
+        """Resume beside others the first time; a second time alone, for the first may have crashed the host."""
+        if record.resumed == 0:
+            record.resumed = 1
+            await self.pending.put(shard, record)
+            self._resume_beside(record)
+        else:
+            self.background.spawn(self._resume_alone(shard, record), "loom resume")
+
+    def _resume_beside(self, record: PendingRecord) -> Cell | None:
         try:
-            self.cell(record.stream)
+            cell = self.cell(record.stream)
         except (UnknownActorError, UnknownWorkflowError) as error:
             self.log.warning("%s waits for a host that has its code: %s", record.stream, error)
-            return
-        record.resumed += 1
-        if record.resumed > self.options.crash_attempts:
-            self.log.error(
-                "%s: resuming it has ended %d times with a crash, the last ones alone; it is left alone now. "
-                "See 'loom dlq list', and 'loom dlq redrive' to try again", record.stream, record.resumed - 1,
-            )  # fmt: skip
-            record.due = None
-            record.status = "poisoned"
-            await self.pending.put(shard, record)
-            return
-        await self.pending.put(shard, record)
-        self.background.spawn(self._resume_one(record), "loom resume")
-
-    async def _resume_one(self, record: PendingRecord) -> None:
-        cell = self.cell(record.stream)
+            return None
         if isinstance(cell, ActorCell):
             cell.pending_due = record.due
-        if record.resumed >= 2:
-            job = Job(_recovery_message(record.stream))
-            await self.exclusive.enter(job)
-            try:
-                cell.resume()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self.options.turn_deadline):
-                        while not cell.settled:
-                            await asyncio.sleep(0.01)
-            finally:
-                self.exclusive.leave(job)
-        else:
-            cell.resume()
+        cell.resume()
+        return cell
+
+    async def _resume_alone(self, shard: int, record: PendingRecord) -> None:
+        job = Job(_recovery_message(record.stream))
+        await self.exclusive.enter(job)
+        try:
+            if record.resumed > self.options.crash_attempts:
+                self.log.error(
+                    "%s: resuming it has ended %d times with a crash, the last ones alone; it is left alone now. "
+                    "See 'loom dlq list', and 'loom dlq redrive' to try again", record.stream, record.resumed,
+                )  # fmt: skip
+                record.due, record.status = None, "poisoned"
+                await self.pending.put(shard, record)
+                return
+            record.resumed += 1
+            await self.pending.put(shard, record)
+            cell = self._resume_beside(record)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.options.turn_deadline):
+                    while cell is not None and not cell.idle:
+                        await asyncio.sleep(0.01)
+        finally:
+            self.exclusive.leave(job)
 
     async def _hand_over(self, shards: list[int]) -> None:
         """Let go of shards: finish turns under way, drop the rest, give back what was read."""
@@ -409,6 +472,10 @@ class Host:
             await self.inbox.dead_letter(job.delivery, str(error))
         else:
             self.answer(job, Reply(job.message.id, error=error_info(error)))
+
+
+def _trial_name(delivery_id: str) -> str:
+    return "alone/" + derived_id(delivery_id)
 
 
 def _nobody_waits(message: Message) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..codec import encode
+from ..codec import encode, error_info
+from ..errors import TooLargeError
 from ..ports import Delivery, OutgoingMessage
 from .crashpoints import crash_point
 from .entries import unwrap, wrap
@@ -23,6 +25,7 @@ LEASE = 30.0
 _BATCH = 500
 _WAIT = 1.0
 _REPLY_LIFE = 300.0
+_TRIES = 6
 
 
 class Inbox:
@@ -101,8 +104,15 @@ class Inbox:
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Give a message up."""
         self._outstanding.pop(delivery.receipt, None)
+        self._given_back.discard(delivery.id)
         _log.error("loom: %s goes to the dead letters of %s: %s", delivery.id, delivery.queue, reason)
         await self._host.queue.dead_letter(delivery, reason)
+
+    async def return_unbegun(self, deliveries: Sequence[Delivery]) -> None:
+        """Give back what was read and not begun, because one before it is to be tried again first."""
+        for delivery in deliveries:
+            self._outstanding.pop(delivery.receipt, None)
+            await self._host.queue.nack(delivery)
 
     def forget(self, delivery: Delivery) -> None:
         """Neither ack nor nack: the lease will end and the message come again."""
@@ -164,22 +174,51 @@ class Inbox:
                 now = host.clock.now()
                 replies = [
                     OutgoingMessage(
-                        queue=job.message.reply_to, id=f"{reply.id}/{job.delivery.receipt}" if job.delivery else reply.id,
-                        body=wrap(encode(reply), host.codecs), expires_at=now + _REPLY_LIFE,
+                        queue=job.message.reply_to,
+                        id=f"{job.message.ticket or reply.id}/{job.delivery.receipt if job.delivery else ''}",
+                        body=wrap(encode(Reply(job.message.ticket or reply.id, reply.result, reply.error)), host.codecs),
+                        expires_at=now + _REPLY_LIFE,
                     )
                     for job, reply in batch
                     if reply is not None and job.message.reply_to and job.message.kind is not Kind.SEND
                 ]  # fmt: skip
                 deliveries = [job.delivery for job, _ in batch if job.delivery is not None]
-                try:
-                    if replies:
-                        await host.queue.send_many(replies)
-                        crash_point("turn.replied")
-                    await host.queue.ack(deliveries)
-                except Exception as error:
-                    _log.warning("loom: %d requests are done but can't be acked, they will come again: %s", len(batch), error)
+                await self._finish(replies, deliveries)
                 for delivery in deliveries:
                     self._outstanding.pop(delivery.receipt, None)
                     self._given_back.discard(delivery.id)
         finally:
             self._settler = None
+
+    async def _finish(self, replies: list[OutgoingMessage], deliveries: list[Delivery]) -> None:
+        """Reply, then ack. What can't be settled comes again when its lease ends, and is answered from the journal."""
+        host, pause = self._host, 0.02
+        for attempt in range(1, _TRIES + 1):
+            try:
+                if replies:
+                    await self._reply(replies)
+                    crash_point("turn.replied")
+                await host.queue.ack(deliveries)
+                return
+            except Exception as error:
+                if attempt == _TRIES:
+                    _log.warning("loom: %d requests are done but can't be acked; they will come again: %s",
+                                 len(deliveries), error)  # fmt: skip
+                    return
+                await host.clock.sleep(pause)
+                pause *= 2
+
+    async def _reply(self, replies: list[OutgoingMessage]) -> None:
+        try:
+            await self._host.queue.send_many(replies)
+        except TooLargeError as error:
+            if len(replies) > 1:
+                for reply in replies:
+                    await self._reply([reply])
+                return
+            [reply] = replies
+            refused = TooLargeError(f"the result is larger than the queue takes: {error}; the call took effect")
+            told = Reply(reply.id.rpartition("/")[0], error=error_info(refused))
+            await self._host.queue.send(OutgoingMessage(
+                queue=reply.queue, id=reply.id, body=wrap(encode(told), self._host.codecs), expires_at=reply.expires_at,
+            ))  # fmt: skip

@@ -47,6 +47,8 @@ class Message(msgspec.Struct, array_like=True, kw_only=True):
     when ``remember`` is set it is answered from the journal until then. ``deadline`` is when the caller stops waiting
     (both Unix time). ``fingerprint`` is a hash of the arguments where an idempotency key was given. ``chain`` holds
     the streams whose turns wait for this call. ``parent`` and ``position`` say which run waits for a started child.
+    ``ticket`` names one attempt to get an answer through the queue: replies come back under it. ``memory`` is until
+    when the answer must be remembered where that is longer than ``expires_at``.
     """
 
     id: str
@@ -63,6 +65,8 @@ class Message(msgspec.Struct, array_like=True, kw_only=True):
     chain: tuple[str, ...] = ()
     parent: str = ""
     position: str = ""
+    ticket: str = ""
+    memory: float = 0.0
 
 
 class Reply(msgspec.Struct, array_like=True):

@@ -84,7 +84,9 @@ class PendingRecords:
         elif status is not None:
             where.append(Condition("status", "==", status))
         found: list[PendingRecord] = []
-        async for record in self._all(Query(where=tuple(where), order_by="since", descending=True, limit=min(limit, 500))):
+        async for record in self._all(
+            Query(where=tuple(where), order_by="since", descending=True, limit=min(limit, 500))
+        ):
             if status is None or record.status == status:
                 found.append(record)
             if len(found) >= limit:

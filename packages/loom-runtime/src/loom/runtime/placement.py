@@ -37,7 +37,10 @@ class Placement:
         self._clock = clock
         self._background = background
         self.epochs: dict[int, int] = {}
-        self.alone = True
+        self._members = 1
+        self._seen_at = clock.monotonic()
+        self._unrecovered: set[int] = set()
+        self._balancing: asyncio.Task[None] | None = None
         self._leaving: set[int] = set()
         self.on_gained: Callable[[list[int]], Awaitable[None]] | None = None
         self.on_losing: Callable[[list[int]], Awaitable[None]] | None = None
@@ -59,15 +62,21 @@ class Placement:
 
     async def stop(self) -> None:
         """Stop balancing; what is owned stays owned until ``leave``."""
-        if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.wait([self._loop])
-            self._loop = None
+        for task in (self._loop, self._balancing):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        self._loop = self._balancing = None
 
     async def leave(self) -> None:
         """Release everything and leave the fleet."""
         self.epochs.clear()
         await self._coordination.leave(self.member.id)
+
+    @property
+    def alone(self) -> bool:
+        """Whether this host is the whole fleet, and has been heard of lately: a host that was paused can't know."""
+        return self._members == 1 and self._clock.monotonic() - self._seen_at < self._coordination.member_ttl
 
     def owns(self, shard: int) -> bool:
         """Whether this host believes that the shard is its own, and is not handing it over."""
@@ -84,7 +93,9 @@ class Placement:
             else:
                 self.epochs[shard] = lease.epoch
         if lost:
-            await self._lose(lost, release=False)
+            # Not awaited: it waits for turns under way, and the one that met the conflict is among them.
+            self._background.spawn(self._lose(lost, release=False), "loom lost shards")
+            await asyncio.sleep(0)
 
     async def _run(self) -> None:
         beat = max(0.2, min(1.0, self._coordination.member_ttl / 5))
@@ -92,21 +103,39 @@ class Placement:
             await self._clock.sleep(beat)
             try:
                 await self._coordination.heartbeat(self.member.id)
-                await self._balance()
+                self._seen_at = self._clock.monotonic()
+                # Beside the heartbeats: handing over waits for turns, and a host must not be taken for dead meanwhile.
+                if self._balancing is None or self._balancing.done():
+                    self._balancing = self._background.spawn(self._balance_again(), "loom balance")
             except NotAMemberError:
-                _log.warning("loom: %s was declared dead; giving up its shards and joining again", self.member.id)
-                await self._lose(list(self.epochs), release=False)
-                await self._coordination.join(self.member)
+                await self._rejoin()
             except Exception as error:
                 _log.warning("loom: the fleet can't be reached: %s", error)
+
+    async def _balance_again(self) -> None:
+        try:
+            await self._balance()
+        except NotAMemberError:
+            pass  # the next heartbeat says so too
+        except Exception as error:
+            _log.warning("loom: shards can't be balanced: %s", error)
+
+    async def _rejoin(self) -> None:
+        _log.warning("loom: %s was declared dead; giving up its shards and joining again", self.member.id)
+        if self._balancing is not None:
+            self._balancing.cancel()
+            await asyncio.wait([self._balancing])
+            self._balancing = None
+        await self._lose(list(self.epochs), release=False)
+        await self._coordination.join(self.member)
 
     async def _balance(self) -> None:
         members = [m.id for m in await self._coordination.members() if not m.draining]
         if self.member.id not in members:
             members.append(self.member.id)
-        self.alone = len(members) == 1
-        if self.alone:
-            if len(self.epochs) == self.shards:
+        self._members = len(members)
+        if self._members == 1:
+            if len(self.epochs) == self.shards and not self._unrecovered:
                 return
             mine = set(range(self.shards))
         else:
@@ -118,11 +147,15 @@ class Placement:
         if missing:
             leases = await self._coordination.claim(self.member.id, missing)
             gained = {lease.shard: lease.epoch for lease in leases}
-            if gained:
-                # Owned before recovery, so that what recovery finds can be activated.
-                self.epochs.update(gained)
-                if self.on_gained is not None:
-                    await self.on_gained(sorted(gained))
+            # Owned before recovery, so that what recovery finds can be activated.
+            self.epochs.update(gained)
+            self._unrecovered.update(gained)
+        self._unrecovered &= self.epochs.keys()
+        if self._unrecovered:
+            gained_now = sorted(self._unrecovered)
+            if self.on_gained is not None:
+                await self.on_gained(gained_now)
+            self._unrecovered.difference_update(gained_now)
 
     async def _lose(self, shards: list[int], *, release: bool) -> None:
         # A shard that is handed over keeps its epoch until its last turn has committed under it.

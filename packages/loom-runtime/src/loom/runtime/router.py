@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from ..clock import Clock
 from ..codec import PayloadCodec
 from ..errors import OutcomeUnknownError, StoreUnavailableError
-from ..ports import MessageQueue
+from ..ports import Delivery, MessageQueue
 from .background import Background
 from .deadlines import Deadlines
 from .entries import unwrap
+from .ids import Ids
 from .job import Job
 from .messages import Message, Reply, decode_reply, reply_queue
 from .outbox import envelope
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Router"]
 
 _log = logging.getLogger("loom.router")
+_PATIENCE = 5.0
 
 
 class Router:
@@ -43,6 +45,7 @@ class Router:
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._listener: asyncio.Task[None] | None = None
         self._deadlines = Deadlines()
+        self._tickets = Ids()
 
     async def call(self, message: Message, *, timeout: float) -> Reply:
         """Carry the request and wait up to ``timeout`` seconds for its reply.
@@ -50,40 +53,70 @@ class Router:
         Raises OutcomeUnknownError when no reply came: the request may run until it expires. Repeating it with the same
         id is safe.
         """
-        if self._host is not None and self._host.serves(message.stream):
-            future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-            self._host.deliver(Job(message, future=future))
-        else:
-            future = await self._send(message)
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         deadline = self._deadlines.after(timeout, partial(_time_out, future, message, timeout))
         try:
+            if self._host is not None and self._host.serves(message.stream):
+                self._host.deliver(Job(message, future=future))
+            else:
+                await self._send(message, future)
             return await future
         finally:
             deadline.cancel()
-            if self._waiting:
-                self._waiting.pop(message.id, None)
+            if message.ticket:
+                self._waiting.pop(message.ticket, None)
 
     async def forward(self, message: Message, future: asyncio.Future[Reply]) -> None:
         """Carry a request that a local caller waits for, after its shard has moved to another host."""
         try:
-            reply = await (await self._send(message))
+            await self._send(message, future)
+            await asyncio.wait([future])
         except Exception as error:
             if not future.done():
                 future.set_exception(error)
-            return
-        if not future.done():
-            future.set_result(reply)
+        finally:
+            self._waiting.pop(message.ticket, None)
 
-    async def _send(self, message: Message) -> asyncio.Future[Reply]:
+    def close(self) -> None:
+        """Nobody will hear of a reply any more: whoever still waits learns that the outcome is unknown."""
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(OutcomeUnknownError("the app stopped before a reply came; the call may still run"))
+                future.exception()
+
+    async def _send(self, message: Message, future: asyncio.Future[Reply]) -> None:
+        """Queue the request; its reply, if one comes, ends ``future``.
+
+        Each attempt has a ticket of its own: a repeated request must reach the actor, which knows whether it has
+        answered it, and the queue would drop a second message of the same id.
+        """
         if self._listener is None or self._listener.done():
             self._listener = self._background.spawn(self._listen(), "loom replies")
         message.reply_to = self._reply_to
         message.remember = True
-        future = self._waiting.get(message.id)
-        if future is None or future.done():
-            future = self._waiting[message.id] = asyncio.get_running_loop().create_future()
-        await self._queue.send(envelope(message, self._shards, self._codecs, self._clock.now()))
-        return future
+        message.ticket = self._tickets.next()
+        self._waiting[message.ticket] = future
+        outgoing = envelope(message, self._shards, self._codecs, self._clock.now())
+        until, pause, unsure = self._clock.monotonic() + _PATIENCE, 0.02, False
+        while not future.done():
+            try:
+                await self._queue.send(outgoing)
+                return
+            except StoreUnavailableError as error:
+                unsure = unsure or error.unknown
+                if self._clock.monotonic() < until:
+                    await self._clock.sleep(pause)
+                    pause = min(pause * 2, 1.0)
+                    continue
+                if not unsure:
+                    raise
+                raise OutcomeUnknownError(
+                    f"{message.stream}: the queue did not say whether it took the request ({error}); retry under the "
+                    "same request id",
+                    request_id=message.id,
+                    stream=message.stream,
+                ) from error
 
     async def _listen(self) -> None:
         pause = 0.05
@@ -92,15 +125,20 @@ class Router:
                 deliveries = await self._queue.receive([self._reply_to], limit=500, lease=10.0, wait=5.0)
                 if deliveries:
                     for delivery in deliveries:
-                        self._resolve(decode_reply(unwrap(delivery.body, self._codecs)))
+                        self._resolve(delivery)
                     await self._queue.ack(deliveries)
                 pause = 0.05
-            except (StoreUnavailableError, OSError) as error:
+            except Exception as error:
                 _log.warning("loom: replies can't be read: %s", error)
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, 5.0)
 
-    def _resolve(self, reply: Reply) -> None:
+    def _resolve(self, delivery: Delivery) -> None:
+        try:
+            reply = decode_reply(unwrap(delivery.body, self._codecs))
+        except Exception as error:
+            _log.error("loom: reply %s can't be read: %s", delivery.id, error)
+            return
         future = self._waiting.get(reply.id)
         if future is not None and not future.done():
             future.set_result(reply)
@@ -110,7 +148,8 @@ def _time_out(future: asyncio.Future[Reply], message: Message, timeout: float) -
     if not future.done():
         future.set_exception(
             OutcomeUnknownError(
-                f"{message.stream}{'.' * bool(message.method)}{message.method}: no reply within {timeout:.3g} s; it may "
+                f"{message.stream}{'.' * bool(message.method)}{message.method}: no reply within {timeout:.3g} s; it "
+                f"may "
                 "still run. Retry under the same request id, or see whether a host serves it with 'loom status'",
                 request_id=message.id,
                 stream=message.stream,

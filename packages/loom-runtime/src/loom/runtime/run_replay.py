@@ -52,7 +52,8 @@ def replay(stream: str, history: RunHistory, execution: Execution, now: float) -
         if execution.finished is not None and entry.inputs:
             raise NonDeterminismError(
                 f"{stream}: the code has ended before the entry at seq {entry.seq}, where the journal goes on with "
-                f"{type(entry.inputs[0]).__name__}. The run is stopped, its journal is untouched; deploy the code that wrote "
+                f"{type(entry.inputs[0]).__name__}. The run is stopped, its journal is untouched; deploy the code "
+                f"that wrote "
                 "it, or guard the change with ctx.version",
                 stream=stream, seq=entry.seq, recorded=type(entry.inputs[0]).__name__, asked="the end",
             )  # fmt: skip
@@ -79,8 +80,10 @@ def compare(stream: str, seq: int, recorded: list[Event], made: list[Event]) -> 
         recorded_text, asked_text = (key, "nothing of the kind") if key in before else ("nothing of the kind", key)
         position = key.rpartition(" ")[2]
         raise NonDeterminismError(
-            f"{stream}: at position {position} the entry at seq {seq} has {recorded_text}, the code made {asked_text}. The "
-            "run is stopped, its journal is untouched; deploy the code that wrote it, or guard the change with ctx.version",
+            f"{stream}: at position {position} the entry at seq {seq} has {recorded_text}, the code made "
+            f"{asked_text}. The "
+            "run is stopped, its journal is untouched; deploy the code that wrote it, or guard the change with "
+            "ctx.version",
             stream=stream, seq=seq, position=position, recorded=recorded_text, asked=asked_text,
         )  # fmt: skip
     if any(isinstance(event, RunFinished | RunContinued) for event in recorded):

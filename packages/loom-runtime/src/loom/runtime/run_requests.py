@@ -97,7 +97,8 @@ def check_life(cell: RunCell, message: Message, now: float) -> None:
     limit = cell.host.options.max_message_bytes
     if len(message.args) > limit:
         raise TooLargeError(
-            f"{cell.stream}: {message.method or message.kind.name.lower()} carries {len(message.args)} bytes, more than "
+            f"{cell.stream}: {message.method or message.kind.name.lower()} carries {len(message.args)} bytes, more "
+            f"than "
             f"max_message_bytes ({limit}); keep large values in a BlobStore and send a reference", stream=cell.stream,
         )  # fmt: skip
 

@@ -19,7 +19,8 @@ def decide(history: RunHistory, execution: Execution, at: float, request: str) -
     - The code has cleaned up by itself after that failure: from the start.
     - The code failed by itself: with everything that is recorded, from its last entry.
     """
-    assert history.started is not None and history.finished is not None
+    assert history.started is not None
+    assert history.finished is not None
     incarnation = history.started.incarnation
     begin = RunRetried(at, request, incarnation + 1)
     if any(

@@ -78,7 +78,9 @@ class StepRunner:
             except TimeoutError as failure:
                 error, unknown = failure, True
             except SystemExit as failure:
-                return StepOutcome(error=error_info(RuntimeError(f"step {name} tried to exit the process: {failure!r}")), unknown=True)
+                return StepOutcome(
+                    error=error_info(RuntimeError(f"step {name} tried to exit the process: {failure!r}")), unknown=True
+                )
             except Exception as failure:
                 error = failure
             if attempt > retries:
@@ -102,12 +104,15 @@ class StepRunner:
         try:
             if timeout is None:
                 return await proceed()
+            limit = asyncio.timeout(timeout)
             try:
-                async with asyncio.timeout(timeout) as limit:
+                async with limit:
                     return await proceed()
             except TimeoutError as error:
                 if limit.expired():
-                    raise TimeoutError(f"step {info.name} took longer than {timeout:g} s; its outcome is unknown") from error
+                    raise TimeoutError(
+                        f"step {info.name} took longer than {timeout:g} s; its outcome is unknown"
+                    ) from error
                 raise
         finally:
             _current.reset(token)
@@ -124,7 +129,9 @@ class StepRunner:
         except SerializationError as error:
             raise SerializationError(f"step {name} returned what can't be stored: {error}") from error
         except msgspec.MsgspecError as error:
-            raise InvalidResultError(f"step {name} returned {type(value).__name__}, not what it declares: {error}") from error
+            raise InvalidResultError(
+                f"step {name} returned {type(value).__name__}, not what it declares: {error}"
+            ) from error
 
 
 @lru_cache(maxsize=4096)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..actor import Handler
@@ -15,9 +15,11 @@ from ..errors import (
     InvalidArgumentsError,
     LoomError,
     ReadOnlyViolationError,
+    TooLargeError,
     TurnClosedError,
     TurnDeadlineError,
 )
+from ..interceptors import CallInfo, nest
 from ..references import ActorMethod, keyed_request
 from .effects import Effects
 from .entries import TurnStep
@@ -25,8 +27,9 @@ from .messages import Kind, Message, actor_stream, derived_id
 
 if TYPE_CHECKING:
     from .actor_cell import ActorCell
+    from .job import Job
 
-__all__ = ["Turn", "current_turn"]
+__all__ = ["Turn", "check_size", "current_turn"]
 
 current_turn: contextvars.ContextVar[Turn | None] = contextvars.ContextVar("loom_turn", default=None)
 
@@ -35,27 +38,47 @@ class Turn:
     """What ``self`` stands on while a handler runs."""
 
     __slots__ = (
-        "_ctx", "_count", "began", "cell", "closed", "deadline", "effects", "handler", "key", "memo", "message",
-        "state", "tasks", "timed_out", "waiting_for", "where",
+        "_count", "_ctx", "_lock", "abandoned", "began", "calls", "cell", "closed", "deadline", "effects", "ended", "handler",
+        "job", "key", "memo", "message", "recording", "state", "tasks", "timed_out", "waiting_for", "where",
     )  # fmt: skip
 
-    def __init__(self, cell: ActorCell, message: Message, handler: Handler | None, state: Any, deadline: float) -> None:
+    def __init__(
+        self, cell: ActorCell, message: Message, handler: Handler | None, state: Any, deadline: float, job: Job | None = None,
+    ) -> None:  # fmt: skip
         self.cell = cell
         self.message = message
         self.handler = handler
         self.state = state
+        self.job = job
         self.key = cell.key
         self.where = cell.stream if handler is None else f"{cell.stream}.{handler.name}"
         self.deadline = deadline  # monotonic
         self.closed = False
         self.timed_out = False
+        self.abandoned = False
+        self.ended = False
         self.began = False
         self.effects = Effects()
         self.memo: dict[str, TurnStep] = {}
+        self.calls: list[TurnStep] | None = None
+        self.recording: set[asyncio.Task[Exception | None]] | None = None
         self.tasks: set[asyncio.Task[Any]] | None = None
         self.waiting_for = ""
         self._ctx: TurnContext | None = None
         self._count = 0
+        self._lock: asyncio.Lock | None = None
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """Held while something is appended inside the turn: steps may run side by side, the journal is one line."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        return self._lock
+
+    async def recorded(self) -> None:
+        """Wait for appends inside the turn that are still under way, so that the head is known."""
+        while self.recording:
+            await asyncio.wait(self.recording)
 
     @property
     def ctx(self) -> TurnContext:
@@ -86,7 +109,11 @@ class Turn:
         return self.deadline - self.cell.host.clock.monotonic()
 
     async def call_actor(self, method: ActorMethod, args: bytes) -> Any:
-        """Call another actor and wait; the call ends with the turn's deadline at the latest."""
+        """Call another actor and wait; the call ends with the turn's deadline at the latest.
+
+        The other actor remembers its answer, so that a turn which runs again has its calls answered and not repeated.
+        Once steps are recorded, so are the answers.
+        """
         self.check_open()
         host = self.cell.host
         stream = actor_stream(method.actor_type, method.key)
@@ -98,28 +125,68 @@ class Turn:
                 "Use ctx.send, or let a workflow make the calls",
                 chain=[*chain, stream],
             )
-        position, now = self.next_position(), host.clock.now()
+        check_size(f"the arguments of {stream}.{method.handler.name}", args, host.options.max_message_bytes)
+        position, name = self.next_position(), f"call {stream}.{method.handler.name}"
+        answer = self._recall(position, name)
+        if answer is None:
+            message = self._call_message(method, stream, position, args, chain)
+            if host.interceptors:
+                info = CallInfo(stream=stream, method=message.method, request_id=message.id)
+
+                async def proceed() -> Any:
+                    return _result_of(method, await self._ask(message, position, name))
+
+                return await nest(host.interceptors, "call", info, proceed)()
+            answer = await self._ask(message, position, name)
+        return _result_of(method, answer)
+
+    def _call_message(
+        self, method: ActorMethod, stream: str, position: str, args: bytes, chain: tuple[str, ...]
+    ) -> Message:
+        options, now = self.cell.host.options, self.cell.host.clock.now()
         request, fingerprint = derived_id(self.cell.stream, self.message.id, position), b""
+        expires_at = max(self.message.expires_at, now + options.call_timeout)
         if method.idempotency_key is not None:
             request, fingerprint = keyed_request(method.handler.name, method.idempotency_key, args)
-        message = Message(
+            expires_at = max(expires_at, now + options.idempotency_window)
+        return Message(
             id=request, kind=Kind.CALL, stream=stream, method=method.handler.name, args=args, sent_at=now,
-            expires_at=max(self.message.expires_at, now + host.options.call_timeout),
-            remember=self.message.remember or bool(fingerprint), deadline=now + max(0.0, self.remaining()),
-            fingerprint=fingerprint, chain=chain,
+            expires_at=expires_at, deadline=now + max(0.0, self.remaining()), fingerprint=fingerprint, chain=chain,
+            memory=now + options.idempotency_window if self.began else 0.0,
         )  # fmt: skip
-        self.waiting_for = f"{stream}.{method.handler.name}"
-        reply = await host.router.call(message, timeout=max(0.0, self.remaining()) + 1.0)
+
+    async def _ask(self, message: Message, position: str, name: str) -> TurnStep:
+        host = self.cell.host
+        self.waiting_for = f"{message.stream}.{message.method}"
+        try:
+            reply = await host.router.call(message, timeout=max(0.0, self.remaining()) + 1.0)
+        except Exception:
+            self.waiting_for = ""
+            raise
         self.waiting_for = ""
         self.check_open()
-        if reply.error is not None:
-            raise error_from(reply.error)
-        return method.handler.signature.decode_result(reply.result or b"\xc0")
+        answer = TurnStep(position, name, host.clock.now(), reply.result, reply.error)
+        if self.handler is not None and not self.handler.read_only:
+            if self.began:
+                await self.cell.record(self, answer)
+            else:
+                self.calls = [*(self.calls or ()), answer]
+        return answer
+
+    def _recall(self, position: str, name: str) -> TurnStep | None:
+        recorded = self.memo.get(position)
+        if recorded is not None and recorded.name != name:
+            raise InvalidArgumentsError(
+                f"{self.where}: {position} was recorded as {recorded.name!r} and the code now asks {name!r}; a turn that "
+                "is resumed must ask the same in the same order"
+            )
+        return recorded
 
     def send(self, kind: Kind, stream: str, method: str, args: bytes, *, delay: float = 0.0, request: str = "") -> None:
         """Send a message with the commit of this turn."""
         self.check_writable("send")
         options, now = self.cell.host.options, self.cell.host.clock.now()
+        check_size(f"the arguments of {stream}{'.' * bool(method)}{method}", args, options.max_message_bytes)
         self.effects.outgoing.append(
             Message(
                 id=request, kind=kind, stream=stream, method=method, args=args, sent_at=now + delay,
@@ -134,13 +201,9 @@ class Turn:
         """Run a step whose result is recorded in the actor's journal before it is returned."""
         self.check_writable("run a step")
         position = self.next_position()
-        recorded = self.memo.get(position)
+        recorded = self._recall(position, name)
         if recorded is None:
             recorded = await self.cell.record_step(self, position, function, args, kwargs, retries, timeout, name)
-        elif recorded.name != name:
-            raise InvalidArgumentsError(
-                f"{self.where}: step {position} was recorded as {recorded.name!r} and the code now asks {name!r}"
-            )
         if recorded.error is not None:
             raise error_from(recorded.error)
         return self.cell.host.steps.decode_result(function, recorded.value or b"\xc0")
@@ -158,6 +221,21 @@ class Turn:
                 text += f", while {rival.where} was waiting for {rival.waiting_for}: each waits for the other"
                 context["waited_for_by"] = rival.where
         return TurnDeadlineError(text, **context)
+
+
+def check_size(what: str, args: bytes, limit: int) -> None:
+    """Refuse what no queue should have to carry. Raises TooLargeError."""
+    if len(args) > limit:
+        raise TooLargeError(
+            f"{what} are {len(args)} bytes, more than max_message_bytes ({limit}); keep large values in a BlobStore and "
+            "pass references"
+        )
+
+
+def _result_of(method: ActorMethod, answer: TurnStep) -> Any:
+    if answer.error is not None:
+        raise error_from(answer.error)
+    return method.handler.signature.decode_result(answer.value or b"\xc0")
 
 
 def leftover(turn: Turn) -> list[asyncio.Task[Any]]:
@@ -181,5 +259,3 @@ def tracking_task_factory(previous: Callable[..., Any] | None) -> Callable[..., 
     factory.__loom_previous__ = previous  # type: ignore[attr-defined]
     return factory
 
-
-Proceed = Callable[[], Awaitable[Any]]
