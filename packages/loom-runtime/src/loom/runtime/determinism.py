@@ -18,7 +18,7 @@ _REPLACEMENTS = {
     "call_at": "asyncio.timeout: use timeout= of ctx.step and ctx.wait_signal",
     "call_soon": "callbacks: use ctx.gather",
     "run_in_executor": "threads: use ctx.step with a plain function",
-    "time": "loop.time: use ctx.now",
+    "time": "loop.time and asyncio.timeout: use ctx.now, or timeout= of ctx.step and ctx.wait_signal",
 }
 
 
