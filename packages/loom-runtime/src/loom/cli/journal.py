@@ -100,6 +100,8 @@ async def _show(
         _show_top(out, stream, head, snapshot, start)
     for entry in entries:
         _show_entry(out, entry)
+    if entries and not session.codecs and all(entry.corrupt for entry in entries):
+        out.remark("no entry can be read: an app with payload codecs is named by --app MODULE:APP")
     last = entries[-1].seq if entries else start
     if not follow and last < head.seq:
         out.line(f"… {head.seq - last} more; go on with --after {last}")
