@@ -190,6 +190,7 @@ class Loom:
                 yield client
             finally:
                 client._closed = True
+                router.close()
 
     @property
     def sync(self) -> SyncApp:
@@ -250,7 +251,17 @@ class Loom:
         )  # fmt: skip
         stack.push_async_callback(self._stop, host)
         await host.start()
+        await self._check_reach(cast(CoordinationAdapter, ports["coordination"]))
         self.registry.plugins.call("loom_runtime_started", app=self)
+
+    async def _check_reach(self, coordination: CoordinationAdapter) -> None:
+        """Refuse storage of one host to a fleet of several, now that it is known who is in it."""
+        hosts = len({member.host for member in await coordination.members()})
+        if hosts > 1:
+            from .guard import check_production_config, collect_rules, enforce, guard_config
+
+            config = guard_config(self.settings, self.registry, instances=self._instances, hosts=hosts)
+            enforce(await check_production_config(config, collect_rules(self.registry.plugins)), self.settings)
 
     async def _stop(self, host: Host) -> None:
         self.registry.plugins.call("loom_runtime_stopping", app=self)

@@ -24,6 +24,7 @@ from .runtime.messages import Kind, Message, Reply, actor_stream, derived_id, ru
 from .runtime.pending import PendingRecord, PendingRecords
 from .runtime.router import Router
 from .runtime.run_status import RunOutcome, RunStatus
+from .runtime.turn import check_size
 from .workflow import Workflow
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Client:
         message = self._message(Kind.CALL, actor_stream(actor_type, key), method, encoded)
         if idempotency_key is not None:
             self._key(message, idempotency_key)
-        return decode(await self._send(message))
+        return await self._intercepted(message, decode)
 
     async def runs(
         self,
@@ -119,12 +120,15 @@ class Client:
         message = self._message(Kind.CALL, actor_stream(method.actor_type, method.key), handler.name, args)
         if method.idempotency_key is not None:
             self._key(message, method.idempotency_key)
+        return await self._intercepted(message, handler.signature.decode_result)
+
+    async def _intercepted(self, message: Message, decode_result: Callable[[bytes], Any]) -> Any:
         if not self._interceptors:
-            return handler.signature.decode_result(await self._send(message))
-        info = CallInfo(stream=message.stream, method=handler.name, request_id=message.id)
+            return decode_result(await self._send(message))
+        info = CallInfo(stream=message.stream, method=message.method, request_id=message.id)
 
         async def proceed() -> Any:
-            return handler.signature.decode_result(await self._send(message))
+            return decode_result(await self._send(message))
 
         return await nest(self._interceptors, "call", info, proceed)()
 
@@ -168,6 +172,7 @@ class Client:
         message.expires_at = message.sent_at + self._options.idempotency_window
 
     async def _send(self, message: Message) -> bytes:
+        check_size(f"the arguments of {message.stream}", message.args, self._options.max_message_bytes)
         if self._closed:
             raise NotRunningError("the app is not running; use 'async with app:' or 'async with app.client():'")
         return _value(await self._router.call(message, timeout=self._options.call_timeout))

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from .actor import ActorType, Handler
-from .errors import CallError
+from .errors import CallError, InvalidKeyError
 
 __all__ = ["ActorMethod", "ActorRef", "Caller"]
 
@@ -25,6 +25,10 @@ class ActorRef:
     __slots__ = ("_caller", "_idempotency_key", "_key", "_kind", "_used")
 
     def __init__(self, caller: Caller, kind: ActorType, key: str, idempotency_key: str | None = None) -> None:
+        if not isinstance(key, str):
+            raise InvalidKeyError(f"the key of {kind.name} is {key!r}; keys are text, so pass str(…)")
+        if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
+            raise InvalidKeyError(f"the idempotency key of {kind.name} {key!r} is {idempotency_key!r}: give text")
         self._caller = caller
         self._kind = kind
         self._key = key

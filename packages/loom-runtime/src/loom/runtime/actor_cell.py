@@ -50,8 +50,8 @@ class ActorCell(Cell):
     """One active actor. A task exists only while there is something to do."""
 
     __slots__ = (
-        "_activating", "_attributes", "_mailbox", "_reading", "_resumed", "_task", "committed", "committing", "confirmed_at",
-        "key", "kind", "pending_due", "turn",
+        "_activating", "_attributes", "_mailbox", "_reading", "_resumed", "_task", "committed", "committing",
+        "confirmed_at", "key", "kind", "pending_due", "turn",
     )  # fmt: skip
 
     def __init__(self, host: Host, stream: str, kind: ActorType, key: str) -> None:
@@ -502,13 +502,14 @@ class ActorCell(Cell):
         """Steps of the turn are recorded and its end could not be: whoever activates next finishes it."""
         self._unsure()
         unknown = OutcomeUnknownError(
-            f"{self.stream}.{job.message.method} has begun and will be finished later; for now: {error}", stream=self.stream
+            f"{self.stream}.{job.message.method} has begun and will be finished later; for now: {error}",
+            stream=self.stream,
         )
         unknown.__cause__ = error
         self.host.unknown(job, unknown)
 
     def _remember_until(self, message: Message, now: float) -> float:
-        """Until when the answer must be kept: as long as the request may come again, and somewhat longer than its turn."""
+        """Until when to keep the answer: as long as the request may come again, and somewhat longer than its turn."""
         if not message.remember:
             return 0.0
         options = self.host.options

@@ -54,7 +54,8 @@ _LONGEST_RETRY = 60.0
 _UNKNOWN_TYPE_WINDOW = 60.0
 _SWEEP = 5.0
 _INFRASTRUCTURE = (
-    StoreUnavailableError, JournalError, QueueError, CoordinationError, NotRunningError, OutcomeUnknownError, OverloadedError,
+    StoreUnavailableError, JournalError, QueueError, CoordinationError, NotRunningError, OutcomeUnknownError,
+    OverloadedError,
 )  # fmt: skip
 
 
@@ -262,7 +263,7 @@ class Host:
         """The request failed and changed nothing. Somebody who waits hears of it; a send is tried again, then given up.
 
         Where the infrastructure failed, a message that may have been run before is tried again until it expires: its
-        answer may be in the journal, and a failure must not be claimed. ``ran`` is False when the handler was not reached.
+        answer may be in the journal, and a failure must not be claimed. ``ran`` is False when no handler was reached.
         """
         delivery = job.delivery
         if delivery is None:
@@ -282,7 +283,8 @@ class Host:
             else:
                 self._try_again(job, min(_LONGEST_RETRY, _FIRST_RETRY * 2 ** (attempts - 1)))
         elif job.message.expires_at and self.clock.now() >= job.message.expires_at:
-            self.background.spawn(self.inbox.dead_letter(delivery, f"it expired; the last failure was {error!r}"), "loom expire")
+            reason = f"it expired; the last failure was {error!r}"
+            self.background.spawn(self.inbox.dead_letter(delivery, reason), "loom expire")
         else:
             age = max(0.0, self.clock.now() - delivery.enqueued_at)
             self._try_again(job, min(_LONGEST_RETRY, max(_FIRST_RETRY, age / 2)))
@@ -320,8 +322,8 @@ class Host:
     def interrupted(self, job: Job) -> None:
         """The host stopped in the middle of a turn; nothing of it was committed. A queued request comes again."""
         if job.future is not None and not job.future.done():
-            error = NotRunningError(f"{job.message.stream}.{job.message.method}: the host stopped; nothing was committed")
-            job.future.set_exception(error)
+            where = f"{job.message.stream}.{job.message.method}"
+            job.future.set_exception(NotRunningError(f"{where}: the host stopped; nothing was committed"))
 
     def redirect(self, job: Job) -> None:
         """The stream is not, or no longer, this cell's: try again where it is."""

@@ -176,7 +176,7 @@ class Inbox:
                     OutgoingMessage(
                         queue=job.message.reply_to,
                         id=f"{job.message.ticket or reply.id}/{job.delivery.receipt if job.delivery else ''}",
-                        body=wrap(encode(Reply(job.message.ticket or reply.id, reply.result, reply.error)), host.codecs),
+                        body=wrap(encode(_under_ticket(job, reply)), host.codecs),
                         expires_at=now + _REPLY_LIFE,
                     )
                     for job, reply in batch
@@ -222,3 +222,8 @@ class Inbox:
             await self._host.queue.send(OutgoingMessage(
                 queue=reply.queue, id=reply.id, body=wrap(encode(told), self._host.codecs), expires_at=reply.expires_at,
             ))  # fmt: skip
+
+
+def _under_ticket(job: Job, reply: Reply) -> Reply:
+    """The reply as whoever waits for this attempt will know it."""
+    return Reply(job.message.ticket or reply.id, reply.result, reply.error)

@@ -38,12 +38,13 @@ class Turn:
     """What ``self`` stands on while a handler runs."""
 
     __slots__ = (
-        "_count", "_ctx", "_lock", "abandoned", "began", "calls", "cell", "closed", "deadline", "effects", "ended", "handler",
-        "job", "key", "memo", "message", "recording", "state", "tasks", "timed_out", "waiting_for", "where",
+        "_count", "_ctx", "_lock", "abandoned", "began", "calls", "cell", "closed", "deadline", "effects", "ended",
+        "handler", "job", "key", "memo", "message", "recording", "state", "tasks", "timed_out", "waiting_for", "where",
     )  # fmt: skip
 
     def __init__(
-        self, cell: ActorCell, message: Message, handler: Handler | None, state: Any, deadline: float, job: Job | None = None,
+        self, cell: ActorCell, message: Message, handler: Handler | None, state: Any, deadline: float,
+        job: Job | None = None,
     ) -> None:  # fmt: skip
         self.cell = cell
         self.message = message
@@ -177,8 +178,8 @@ class Turn:
         recorded = self.memo.get(position)
         if recorded is not None and recorded.name != name:
             raise InvalidArgumentsError(
-                f"{self.where}: {position} was recorded as {recorded.name!r} and the code now asks {name!r}; a turn that "
-                "is resumed must ask the same in the same order"
+                f"{self.where}: {position} was recorded as {recorded.name!r} and the code now asks {name!r}; a turn "
+                "that is resumed must ask the same in the same order"
             )
         return recorded
 
@@ -227,8 +228,8 @@ def check_size(what: str, args: bytes, limit: int) -> None:
     """Refuse what no queue should have to carry. Raises TooLargeError."""
     if len(args) > limit:
         raise TooLargeError(
-            f"{what} are {len(args)} bytes, more than max_message_bytes ({limit}); keep large values in a BlobStore and "
-            "pass references"
+            f"{what} are {len(args)} bytes, more than max_message_bytes ({limit}); keep large values in a BlobStore "
+            "and pass references"
         )
 
 
