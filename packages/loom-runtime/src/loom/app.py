@@ -178,7 +178,7 @@ class Loom:
             background = Background()
             stack.push_async_callback(background.cancel)
             coordination = cast(CoordinationAdapter, ports["coordination"])
-            shards = await coordination.shard_count(options.shards)
+            shards = await coordination.shard_count(0) or options.shards
             router = Router(
                 cast(MessageQueue, ports["queue"]), self._clock, background, f"client-{secrets.token_hex(8)}", shards,
                 self._codecs,

@@ -46,7 +46,10 @@ class CoordinationAdapter(Port):
 
     @abstractmethod
     async def shard_count(self, wanted: int) -> int:
-        """Store ``wanted`` as the fleet's number of shards if none is stored, and return the stored number."""
+        """Store ``wanted`` as the fleet's number of shards if none is stored, and return the stored number.
+
+        With ``wanted`` 0 only ask: nothing is stored, and 0 is returned where no host has ever started.
+        """
 
     @abstractmethod
     async def join(self, member: Member) -> None:

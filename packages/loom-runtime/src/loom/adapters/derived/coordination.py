@@ -56,8 +56,11 @@ class DocumentCoordination(DerivedStore, CoordinationAdapter):
         await super().close()
 
     async def shard_count(self, wanted: int) -> int:
-        if wanted < 1:
-            raise ValueError(f"shard_count({wanted}): a fleet has at least one shard")
+        if wanted < 0:
+            raise ValueError(f"shard_count({wanted}): a fleet has at least one shard; 0 only asks")
+        if wanted == 0:
+            stored = await self._documents.get(_COLLECTION, _SETTINGS, "shard_count")
+            return 0 if stored is None else int(stored.body["count"])
         try:
             document = await self._documents.put(
                 _COLLECTION, _SETTINGS, "shard_count", {"count": wanted}, create_only=True

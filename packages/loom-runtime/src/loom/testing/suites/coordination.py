@@ -54,12 +54,14 @@ class _Members(Suite[CoordinationAdapter]):
     @scenario()
     async def test_the_number_of_shards_is_set_once(self, h: H) -> None:
         other = await h.second()
+        assert await other.shard_count(0) == 0, "asking stores nothing"
         counts = await asyncio.gather(*((h.adapter, other)[n % 2].shard_count(64 + n) for n in range(6)))
+        assert await other.shard_count(0) == counts[0]
         assert len(set(counts)) == 1
         assert counts[0] in range(64, 70)
         assert await other.shard_count(7) == counts[0]
         with pytest.raises(ValueError, match=r"."):
-            await h.adapter.shard_count(0)
+            await h.adapter.shard_count(-1)
 
     @scenario()
     async def test_joining_changing_and_leaving(self, h: H) -> None:
