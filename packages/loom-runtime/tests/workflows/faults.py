@@ -26,6 +26,7 @@ class Faults:
         self._wrap(host.journal, "append_many")
         if not self.only_entries:
             self._wrap(host.pending, "put")
+            self._wrap(host.pending, "create")
             self._wrap(host.queue, "send_many")
             self._wrap(host.queue, "ack")
         return self

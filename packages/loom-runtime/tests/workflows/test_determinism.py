@@ -41,7 +41,7 @@ async def forbidden(ctx: Context, what: str) -> None:
     elif what == "gather":
         await asyncio.gather(nap(), nap())
     elif what == "timeout":
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(1):  # noqa: ASYNC100
             pass
     elif what == "to_thread":
         await asyncio.to_thread(print)
