@@ -416,7 +416,7 @@ class Host:
             cell = self._resume_beside(record)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.options.turn_deadline):
-                    while cell is not None and not cell.idle:
+                    while cell is not None and not cell.settled:
                         await asyncio.sleep(0.01)
         finally:
             self.exclusive.leave(job)
