@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loom import Context, workflow
+from loom.runtime.entries import ResultRecorded
 
 from .conftest import House
 from .faults import Faults
@@ -129,7 +130,7 @@ async def _story(folder: Path, code: list[Any], at: int, after: bool) -> tuple[A
                     break
         recorded = Counter(
             event.position for entry in await house.journal("run/program/p") for event in entry
-            if type(event).__name__ == "ResultRecorded"
+            if isinstance(event, ResultRecorded)
         )  # fmt: skip
         assert all(times == 1 for times in recorded.values())
         return await handle.result(), faults.count

@@ -380,7 +380,15 @@ class Host:
                     await self._resume(shard, record)
 
     async def _resume(self, shard: int, record: PendingRecord) -> None:
-        """Resume beside others the first time; a second time alone, for the first may have crashed the host."""
+        """Resume beside others the first time; a second time alone, for the first may have crashed the host.
+
+        Without the code for it nothing is tried, so nothing is charged.
+        """
+        try:
+            self.cell(record.stream)
+        except (UnknownActorError, UnknownWorkflowError) as error:
+            self.log.warning("%s waits for a host that has its code: %s", record.stream, error)
+            return
         if record.resumed == 0:
             record.resumed = 1
             await self.pending.put(shard, record)
