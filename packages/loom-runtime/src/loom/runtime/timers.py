@@ -44,6 +44,11 @@ class Timers:
             heapq.heapify(self._heap)
             self._cancelled.clear()
 
+    @property
+    def next_due(self) -> float | None:
+        """The Unix time of the next callback; None when there is none."""
+        return min((due for due, number, _ in self._heap if number not in self._cancelled), default=None)
+
     def close(self) -> None:
         """Fire nothing more."""
         self._heap.clear()
