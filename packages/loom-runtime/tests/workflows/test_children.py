@@ -56,7 +56,7 @@ async def test_a_failure_reaches_the_parent_with_its_type(house: Any) -> None:
 async def test_wrong_arguments_fail_the_parent_instead_of_leaving_it_waiting(house: Any) -> None:
     @workflow
     async def careless(ctx: Context) -> int:
-        return int(await ctx.workflow(child, "c").run("seven"))  # type: ignore[arg-type]
+        return int(await ctx.workflow(child, "c").run("seven"))
 
     app = await house.open(careless, child)
     async with asyncio.timeout(5):
