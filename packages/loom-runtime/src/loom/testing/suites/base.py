@@ -20,13 +20,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import msgspec
 import pytest
 
 from ...plugins.spec import AdapterSpec, Durability, Feature, Reach
 from ...ports.port import Port
 from ..clock import ManualClock
 
-__all__ = ["Harness", "Suite", "eventually", "scenario"]
+__all__ = ["Harness", "Needs", "Suite", "eventually", "scenario"]
 
 P = TypeVar("P", bound=Port)
 S = TypeVar("S", bound="Suite[Any]")
@@ -110,6 +111,14 @@ class Harness(Generic[P]):
             await client.close()
 
 
+class Needs(msgspec.Struct, frozen=True):
+    """What a test asks of an adapter's declarations, beyond what every adapter of the port must do."""
+
+    features: frozenset[Feature] = frozenset()
+    durability: Durability = Durability.NONE
+    reach: Reach = Reach.PROCESS
+
+
 class Suite(Generic[P]):
     """The base of the suites. What is declared is proven; what is not declared is skipped, saying so."""
 
@@ -147,7 +156,8 @@ def scenario(
 ) -> Callable[[Callable[[S, Harness[Any]], Coroutine[Any, Any, None]]], Callable[[S, Path], None]]:
     """Make ``async def test_…(self, h: Harness)`` a plain test, skipped unless the adapter declares what it needs.
 
-    ``url=True`` says that it opens the data from another process.
+    ``url=True`` says that it opens the data from another process. The test's attribute ``needs`` tells the rest, for
+    reports.
     """
 
     def decorate(body: Callable[[S, Harness[Any]], Coroutine[Any, Any, None]]) -> Callable[[S, Path], None]:
@@ -164,6 +174,7 @@ def scenario(
         # Not functools.wraps: pytest would follow __wrapped__ and ask for a fixture "h".
         test.__name__, test.__qualname__ = body.__name__, body.__qualname__
         test.__doc__, test.__module__ = body.__doc__, body.__module__
+        vars(test)["needs"] = Needs(frozenset(features), durability, reach)
         return test
 
     return decorate

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from ...errors import InvalidKeyError
-from ...plugins.spec import Durability
+from ...plugins.spec import Durability, Reach
 from ...ports.registry import ActorRecord, ActorRegistry
 from .base import Harness, Suite, scenario
+from .child import report, run_child
 from .keys import BAD_KEYS, HOSTILE_KEYS
 
 __all__ = ["ActorRegistrySuite"]
@@ -28,6 +29,14 @@ async def everything(registry: ActorRegistry, actor_type: str | None = None, lim
         found += page
         if cursor is None:
             return found
+
+
+async def register_and_report(registry: ActorRegistry, host: str) -> None:
+    """Child: register an actor of its own, refresh one that it shares with others, and report what it sees."""
+    await registry.register(ActorRecord(actor_type="Account", key=host, host=host))
+    for n in range(30):
+        await registry.heartbeat("Account", "shared", messages=n)
+    report([record.key for record in await everything(registry)])
 
 
 class ActorRegistrySuite(Suite[ActorRegistry]):
@@ -125,3 +134,18 @@ class ActorRegistrySuite(Suite[ActorRegistry]):
             await h.adapter.register(ActorRecord(actor_type="Account", key=str(n), host="h", messages=n))
         before = await everything(h.adapter)
         assert await everything(await h.reopen()) == before
+
+    @scenario(reach=Reach.HOST, url=True)
+    async def test_processes_see_and_refresh_the_same_records(self, h: H) -> None:
+        assert h.url is not None
+        await h.adapter.register(ActorRecord(actor_type="Account", key="shared", host="h"))
+        async with (
+            run_child(register_and_report, h.adapter, h.url, "one") as one,
+            run_child(register_and_report, h.adapter, h.url, "two") as two,
+        ):
+            seen = {"one": await one.rest(), "two": await two.rest()}
+            assert (one.returncode, two.returncode) == (0, 0)
+        assert all({name, "shared"} <= set(keys) for name, [keys] in seen.items())
+        records = {record.key: record for record in await everything(h.adapter)}
+        assert {key: record.host for key, record in records.items()} == {"one": "one", "shared": "h", "two": "two"}
+        assert records["shared"].messages == 29
