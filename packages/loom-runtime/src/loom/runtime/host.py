@@ -205,7 +205,13 @@ class Host:
             alone = self.inbox.suspicious(delivery)
             if alone and not await self._enter_alone(job):
                 return False
-            if not await self.inbox.begin(delivery):
+            try:
+                begun = await self.inbox.begin(delivery)
+            except Exception as error:
+                self.log.warning("%s: its attempt can't be charged: %s", job.message.stream, error)
+                self._try_again(job, _FIRST_RETRY)
+                begun = False
+            if not begun:
                 self.exclusive.leave(job)
                 return False
             if alone:

@@ -78,7 +78,10 @@ class Inbox:
         return len(self._outstanding)
 
     async def begin(self, delivery: Delivery) -> bool:
-        """Charge an attempt, together with others that begin in the same moment. False when the lease was lost."""
+        """Charge an attempt, together with others that begin in the same moment. False when the lease was lost.
+
+        Raises what the queue raised: whether it was charged is then unknown, and the work must not start.
+        """
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._beginning.append((delivery, future))
         if len(self._beginning) == 1:
@@ -159,8 +162,9 @@ class Inbox:
         try:
             outcomes = await self._host.queue.begin([delivery for delivery, _ in batch])
         except Exception as error:
-            _log.warning("loom: attempts can't be charged: %s", error)
-            outcomes = [False] * len(batch)
+            for _, future in batch:
+                future.set_exception(error)
+            return
         for (delivery, future), begun in zip(batch, outcomes, strict=True):
             if not begun:
                 self.forget(delivery)
