@@ -375,6 +375,9 @@ class RunCell(Cell):
             self.stream, due=None, status=event.status, since=self.run_history.since, ended=event.at, error=error
         )
         await self._put_record()
+        if self.idle and not self.retired:
+            # The journal holds the outcome; a host that has run a million runs keeps none of them in memory.
+            self.host.drop(self)
 
     async def _continued(self, event: RunContinued) -> None:
         host, history = self.host, self.run_history
