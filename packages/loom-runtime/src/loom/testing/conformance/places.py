@@ -44,7 +44,7 @@ class Places:
 
     def fresh(self, folder: Path) -> str:
         """A URL of an empty place; ``folder`` is the test's own."""
-        before, _, query = self._url.raw.partition("#")[0].partition("?")
+        before, _, query = self._url.raw.partition("?")
         if self._url.scheme == _MEMORY:
             return self._url.raw
         if self._url.scheme in _FILES:
