@@ -133,6 +133,14 @@ class MessageQueue(Port):
     async def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[bool]:
         """Make the leases end ``lease`` seconds from now. Per delivery False when it was lost already."""
 
+    async def end_leases(self, queues: Sequence[str]) -> int:
+        """Make everything leased from ``queues`` receivable now, in its old place; how many messages that were.
+
+        For whoever has taken the queues over: their last reader is gone, or no longer entitled, and its receipts are
+        void from here. A queue that can't do it returns 0 and lets the leases end by themselves.
+        """
+        return 0
+
     @abstractmethod
     async def dead_letter(self, delivery: Delivery, reason: str) -> bool:
         """Give the message up: keep it among the queue's dead letters with ``reason``.

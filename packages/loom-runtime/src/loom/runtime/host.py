@@ -372,8 +372,9 @@ class Host:
             self.log.error("%s can't be resumed: %s", stream, error)
 
     async def _recover(self, shards: list[int]) -> None:
-        """Resume what newly owned shards have in hand."""
+        """Resume what newly owned shards have in hand: what their last owner had read, and what is pending."""
         now = self.clock.now()
+        await self.inbox.inherit(shards)
 
         async def scan(shard: int) -> list[PendingRecord]:
             return [record async for record in self.pending.of_shard(shard)]

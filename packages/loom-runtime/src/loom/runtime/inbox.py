@@ -72,6 +72,14 @@ class Inbox:
                 self._outstanding.pop(receipt, None)
                 await self._host.queue.nack(delivery)
 
+    async def inherit(self, shards: Sequence[int]) -> None:
+        """Take over what the last owner of the shards had read and not acked, without waiting for its leases to end."""
+        try:
+            await self._host.queue.end_leases([mailbox_queue(shard) for shard in shards])
+        except Exception as error:
+            _log.warning("loom: what the last owner of %d shards had read comes when its leases end: %s",
+                         len(shards), error)  # fmt: skip
+
     @property
     def outstanding(self) -> int:
         """How many requests were read and are not settled."""

@@ -165,6 +165,13 @@ class LaneQueue:
             message.state = State.READY
             self._offer(message)
 
+    def end_leases(self, now: float) -> int:
+        """End every lease; the messages keep their places."""
+        leased = [message for message in self.messages.values() if message.state is State.LEASED]
+        for message in leased:
+            self.put_back(message, now, 0.0)
+        return len(leased)
+
     def finish(self, message: Message, until: float) -> None:
         """Remove the message and remember its id until then."""
         self._remove(message)

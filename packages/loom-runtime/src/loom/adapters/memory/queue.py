@@ -109,6 +109,13 @@ class InMemoryMessageQueue(MessageQueue):
         until = self._clock.now() + lease
         return self._each(deliveries, lambda queue, message: queue.set_due(message, until))
 
+    async def end_leases(self, queues: Sequence[str]) -> int:
+        now = self._clock.now()
+        found = (self._world.queues.get(name) for name in dict.fromkeys(queues))
+        ended = sum(queue.end_leases(now) for queue in found if queue is not None)
+        self._world.wake()
+        return ended
+
     async def dead_letter(self, delivery: Delivery, reason: str) -> bool:
         now = self._clock.now()
         [kept] = self._each([delivery], lambda queue, message: queue.bury(message, reason, now))

@@ -131,6 +131,21 @@ class SqliteMessageQueue(MessageQueue):
     async def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[bool]:
         return await self._each(deliveries, lambda c, held, now: tables.set_due(c, held, now + lease), frees=False)
 
+    async def end_leases(self, queues: Sequence[str]) -> int:
+        for name in queues:
+            check_key("queue", name)
+        names = list(dict.fromkeys(queues))
+        # Mostly there is nothing to end, and a read costs no fsync.
+        if not await self._database.read(lambda connection: tables.leased(connection, names)):
+            return 0
+
+        def work(connection: sqlite3.Connection) -> int:
+            ended = sum(tables.end_leases(connection, name) for name in names)
+            tables.touch(connection)
+            return ended
+
+        return await self._database.write(work)
+
     async def dead_letter(self, delivery: Delivery, reason: str) -> bool:
         [kept] = await self._each([delivery], lambda c, held, now: tables.bury(c, held, reason, now))
         return kept

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from ...ports.queue import DeadLetter, Delivery, OutgoingMessage, QueueDepth
 
 __all__ = [
-    "SCHEMA", "Held", "add", "bury", "changes", "charge", "dead_letters", "depth", "discard", "forget", "held", "look",
-    "names", "put_back", "redrive", "remember", "remove", "set_due", "settle", "take", "touch",
+    "SCHEMA", "Held", "add", "bury", "changes", "charge", "dead_letters", "depth", "discard", "end_leases", "forget", "held",
+    "leased", "look", "names", "put_back", "redrive", "remember", "remove", "set_due", "settle", "take", "touch",
 ]  # fmt: skip
 
 READY, LEASED, RETURNED, PLANNED = 0, 1, 2, 3
@@ -42,6 +42,7 @@ SCHEMA = (
 
 _DELIVERY = "n, id, grp, priority, attempts, enqueued_at, expires_at, body"
 _LANE = "queue = ? AND grp = ? AND grp <> '' AND state < 3"
+_LEASED = "state > 0 AND state = 1"  # the first condition is that of an index
 _KNOWN = """SELECT 1 FROM queue_messages WHERE queue = :queue AND id = :id
     UNION ALL SELECT 1 FROM queue_dead WHERE queue = :queue AND id = :id
     UNION ALL SELECT 1 FROM queue_finished WHERE queue = :queue AND id = :id AND until > :now"""
@@ -195,6 +196,21 @@ def put_back(connection: sqlite3.Connection, message: Held, now: float, delay: f
         "UPDATE queue_messages SET state = ?, due = ?, receipt = '' WHERE n = ?",
         (RETURNED if delay > 0 else READY, now + delay, message.n),
     )
+
+
+def leased(connection: sqlite3.Connection, queues: list[str]) -> bool:
+    """Whether anything in the queues is leased, by a lease that runs or has ended."""
+    return any(
+        connection.execute(f"SELECT 1 FROM queue_messages WHERE queue = ? AND {_LEASED} LIMIT 1", (name,)).fetchone()
+        for name in queues
+    )
+
+
+def end_leases(connection: sqlite3.Connection, queue: str) -> int:
+    """End every lease in the queue; the messages keep their places."""
+    return connection.execute(
+        f"UPDATE queue_messages SET state = 0, receipt = '' WHERE queue = ? AND {_LEASED}", (queue,)
+    ).rowcount
 
 
 def remove(connection: sqlite3.Connection, message: Held) -> None:

@@ -51,6 +51,21 @@ class QueueLeaseSuite(Suite[MessageQueue]):
         assert (await h.adapter.depth("q")).leased == 1
 
     @scenario()
+    async def test_whoever_takes_over_a_queue_need_not_wait_for_leases(self, h: QueueHarness) -> None:
+        other = await h.second()
+        await send(h.adapter, ["1", "2", "3"], group="g")
+        lost = await h.adapter.receive(["q"], limit=2)
+        assert await h.adapter.begin(lost[:1]) == [True]
+        ended = await other.end_leases(["q", "nothing here"])
+        if ended == 0:  # allowed: then they end by themselves
+            return
+        assert ended == 2
+        assert await h.adapter.ack(lost) == [False, False], "the receipts are void"
+        again = await other.receive(["q"], limit=3)
+        assert ids(again) == ["1", "2", "3"], "in their old order, before newer ones"
+        assert [delivery.attempts for delivery in again] == [1, 0, 0]
+
+    @scenario()
     async def test_a_delivery_can_be_finished_once(self, h: QueueHarness) -> None:
         await send(h.adapter, ["m"])
         [delivery] = await h.adapter.receive(["q"])
