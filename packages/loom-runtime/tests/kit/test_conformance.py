@@ -14,7 +14,17 @@ from xml.etree import ElementTree
 import pytest
 
 from loom.errors import ConfigurationError, UnknownSchemeError
-from loom.plugins import AdapterRegistry, AdapterSpec, Durability, Feature, LoomURL, PluginLoader, Reach, hookimpl
+from loom.plugins import (
+    AdapterContext,
+    AdapterRegistry,
+    AdapterSpec,
+    Durability,
+    Feature,
+    LoomURL,
+    PluginLoader,
+    Reach,
+    hookimpl,
+)
 from loom.testing.conformance import ConformanceReport, Status, run_conformance
 from loom.testing.conformance.files import json_text, junit_xml
 from loom.testing.conformance.places import Places
@@ -26,13 +36,14 @@ from .mutants import journal
 class Broken:
     """A plugin whose journal ignores fences, forgets at its end, and promises the contrary."""
 
+    target = "loom_broken:BrokenJournal"
     durability = Durability.MACHINE
     features = frozenset({Feature.FENCING, Feature.SIGNED_URLS, Feature.TEST_ONLY})
 
     @hookimpl
     def loom_register_adapters(self) -> Iterator[AdapterSpec]:
         yield AdapterSpec(
-            port="journal", scheme="broken", target="loom_broken:BrokenJournal", durability=self.durability,
+            port="journal", scheme="broken", target=self.target, durability=self.durability,
             reach=Reach.PROCESS, features=self.features, distribution="loom-broken",
         )  # fmt: skip
 
@@ -58,7 +69,7 @@ def importable() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def broken() -> ConformanceReport:
-    return run_conformance(["broken://u:secret@h/x?a=1"], registry=registry_of(Broken()))
+    return run_conformance(["broken://u:secret@h/{namespace}?a=1"], registry=registry_of(Broken()))
 
 
 def test_what_is_broken_is_told_by_fact_and_by_test(broken: ConformanceReport) -> None:
@@ -137,6 +148,7 @@ def test_data_never_goes_where_the_url_points(tmp_path: Path) -> None:
         ("sqlite://", f"sqlite:///{tmp_path}/loom.db"),
         ("file:///var/lib/blobs", f"file://{tmp_path}/blobs"),
         ("memory://name", "memory://name"),
+        ("other:///{folder}/x?a=1", f"other:///{tmp_path}/x?a=1"),
     ):
         places = Places(LoomURL.parse(given))
         assert places.local
@@ -149,6 +161,26 @@ def test_data_never_goes_where_the_url_points(tmp_path: Path) -> None:
     for url in urls:
         assert (url.username, url.password, url.host, url.port, url.path) == ("u", "p@", "h", 1, "/2")
         assert url.query["tls"] == "1"
+
+
+class Watchful(BrokenJournal):
+    """Keeps namespaces apart, and says so by asking for them."""
+
+    @classmethod
+    def from_url(cls, url: LoomURL, context: AdapterContext) -> Watchful:
+        assert url.query.get("namespace", "").startswith("loom-conformance-")
+        return super().from_url(url, context)
+
+
+def test_an_adapter_that_would_write_where_the_url_points_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="does not look at its option") as caught:
+        run_conformance(["broken://u:secret@h/x"], registry=registry_of(Broken()))
+    assert "secret" not in str(caught.value)
+
+    class Apart(Broken):
+        target = "loom_broken:Watchful"
+
+    assert run_conformance(["broken://h/x"], registry=registry_of(Apart())).urls[0].ports
 
 
 def loom(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:

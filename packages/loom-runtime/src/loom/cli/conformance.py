@@ -33,7 +33,8 @@ def conformance(
     """Run the conformance suites on URLs and report what each adapter declares: proven, broken, undeclared, untested.
 
     Nothing at the URLs is read or changed: files and memory are replaced by new ones, and for other schemes each test
-    gets a namespace of its own. Exit code 1 when something is broken.
+    gets a ?namespace= of its own, or what you put into the URL: {folder}, a temporary one, or {namespace}, a name.
+    Exit code 1 when something is broken.
     """
     _check_installed()
     from ..errors import ConfigurationError, UnknownSchemeError

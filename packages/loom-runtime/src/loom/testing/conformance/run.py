@@ -21,6 +21,7 @@ from ...plugins.urls import LoomURL
 from .classes import MODULE, Subject, handed_over
 from .collector import Collector
 from .facts import judge
+from .isolation import check_isolated
 from .places import Places
 from .report import ConformanceReport, PortReport, URLReport
 
@@ -44,8 +45,8 @@ def run_conformance(
 
     No test sees the data at the URLs; see ``Places``. Files and memory are tested by a clock that the tests move,
     unless ``real_time``; anything else by its own time. ``progress`` is told how many tests of how many are finished.
-    Raises ConfigurationError for a URL that cannot be read and UnknownSchemeError for a scheme that serves none of
-    the ports. Not for use within a running event loop.
+    Raises ConfigurationError for a URL that cannot be read, or where nothing would keep the tests from the data at it,
+    and UnknownSchemeError for a scheme that serves none of the ports. Not for use within a running event loop.
     """
     began = time.monotonic()
     registry = registry or AdapterRegistry()
@@ -65,8 +66,11 @@ def run_conformance(
         ]
         for number, (url, place) in enumerate(zip(parsed, places, strict=True))
     ]
+    everything = [subject for group in subjects for subject in group]
+    for subject in everything:
+        check_isolated(subject)
     collector = Collector(progress)
-    _run_pytest([subject for group in subjects for subject in group], collector)
+    _run_pytest(everything, collector)
     if collector.problems:
         raise ConfigurationError("the suites could not be collected: " + "\n".join(collector.problems))
     reports = [
