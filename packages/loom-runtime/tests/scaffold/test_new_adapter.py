@@ -76,7 +76,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
 
 def test_its_own_plugin_tests_pass(acme: Any) -> None:
     done = acme.run("-m", "pytest", "-q", "-p", "no:asyncio", "tests/test_plugin.py")
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_shell_sees_it(acme: Any, tmp_path: Path) -> None:
@@ -85,6 +85,12 @@ def test_the_shell_sees_it(acme: Any, tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert "loom-acme" in {plugin["distribution"] for plugin in found["plugins"]}
     assert {"documents", "state", "coordination"} <= {a["port"] for a in found["adapters"] if a["scheme"] == "acme"}
+
+
+@pytest.mark.slow
+def test_loom_conformance_proves_it(acme: Any, tmp_path: Path) -> None:
+    done = acme.run("-m", "loom.cli", "conformance", "acme:///app.db", "--port", "documents", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
