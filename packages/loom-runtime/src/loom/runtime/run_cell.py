@@ -387,6 +387,8 @@ class RunCell(Cell):
         assert started is not None
         head = self.head
         if head.seq - head.snapshot_seq >= host.options.snapshot_every:
+            if self._sent is not None:  # what is behind a snapshot is not read again, and so not sent again
+                await asyncio.wait([self._sent])
             data = encode_entry([RunStarted(started.message, history.since, started.incarnation), event], host.codecs)
             # A snapshot saves reading, no more: the run goes on without it.
             with contextlib.suppress(PortError):
@@ -534,10 +536,15 @@ class RunCell(Cell):
         if finished is None:
             await self._replay(self._record)
         elif self._record.due is not None or self._record.status != finished.status:
-            if finished.outgoing:
-                self._send(finished.outgoing)
+            if messages := self._promised():
+                self._send(messages)
             self.spawn(self._close_record(finished), "loom run record")
         self._loaded = True
+
+    def _promised(self) -> list[Message]:
+        """What a crash may have kept from the queue; messages that were queued are recognised by their ids."""
+        now = self.host.clock.now()
+        return [m for m in self.run_history.promised if not m.expires_at or now < m.expires_at]
 
     async def _replay(self, record: PendingRecord) -> None:
         history, now = self.run_history, self.host.clock.now()
@@ -559,10 +566,10 @@ class RunCell(Cell):
             record.status, record.ended, record.error = "running", None, None
             record.resumed = 0 if quiet else record.resumed
             await self.host.pending.put(self.shard, record)
+        if messages := [*self._promised(), *messages]:
+            await self._send(messages)
         if history.begin_again:
             return
-        if messages:
-            await self._send(messages)
         await self._commit(left, left, asked, [])
 
 

@@ -19,6 +19,7 @@ from .entries import (
     StepBegan,
     VersionMarked,
 )
+from .messages import Message
 
 __all__ = ["Recorded", "RunHistory", "is_output", "output_key"]
 
@@ -63,6 +64,7 @@ class RunHistory:
         self.retries: dict[str, int] = {}
         self.begin_again: list[Event] = []
         self.retried = False
+        self.promised: list[Message] = []
 
     def add(self, seq: int, events: list[Event]) -> None:
         """Take the next entry."""
@@ -70,6 +72,7 @@ class RunHistory:
         outputs: list[Event] = []
         for event in events:
             self.remember(event)
+            self._promise(event)
             self.begin_again, self.retried = [], False
             if isinstance(event, RunStarted):
                 self.entries, self.finished = [], None
@@ -95,6 +98,13 @@ class RunHistory:
             (outputs if is_output(event) else inputs).append(event)
         if inputs or outputs:
             self.entries.append(Recorded(seq, inputs, outputs))
+
+    def _promise(self, event: Event) -> None:
+        """Keep what was to be sent, whatever became of the run after it: a crash may have kept it from the queue."""
+        if isinstance(event, Sent | ChildStarted):
+            self.promised.append(event.message)
+        elif isinstance(event, RunFinished):
+            self.promised.extend(event.outgoing)
 
     def remember(self, event: Event) -> None:
         """Note the request id of an event whose message may come again."""

@@ -10,7 +10,6 @@ from .entries import (
     Event,
     RunContinued,
     RunFinished,
-    Sent,
     StepBegan,
     decode_entry,
 )
@@ -42,7 +41,7 @@ def replay(stream: str, history: RunHistory, execution: Execution, now: float) -
     """Drive the execution through everything recorded.
 
     Gives the outputs that are not recorded (after a retry, or where the code now reaches an end), and the messages that
-    a crash may have kept from the queue; those that were queued are recognised by their ids. Raises
+    a retry sends again under new ids. Raises
     NonDeterminismError when the code asks for something else than what is recorded.
     """
     left: list[Event] = []
@@ -61,7 +60,6 @@ def replay(stream: str, history: RunHistory, execution: Execution, now: float) -
             execution.apply(event)
         made, _ = execution.take()
         left = compare(stream, entry.seq, entry.outputs, left + made) if entry.exact else left + made
-        messages.extend(e.message for e in entry.outputs if isinstance(e, Sent | ChildStarted))
         messages.extend(e.message for e in made if isinstance(e, ChildStarted) and e.position in history.retries)
     execution.replaying = False
     return left, [m for m in messages if not m.expires_at or now < m.expires_at]
