@@ -721,7 +721,6 @@ class ActorCell(Cell):
 
 def _on_sent(committed: Committed, seq: int, future: asyncio.Future[None]) -> None:
     if not future.cancelled() and future.exception() is None:
-        crash_point("outbox.sent")
         committed.unsent.pop(seq, None)
         if not committed.unsent:
             committed.sent = max(committed.sent, seq)
