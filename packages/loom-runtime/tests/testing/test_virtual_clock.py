@@ -137,7 +137,8 @@ async def test_time_stands_while_a_step_runs(loom_app: Any, loom_clock: VirtualC
         async def answer() -> list[Any]:
             await asyncio.sleep(0.05)
             await run.signal("answer", "in time")
-            return await run.result()
+            found: list[Any] = await run.result()
+            return found
 
         assert await loom_clock.run_until(answer()) == ["slow", "thread", "in time"]
 
@@ -201,3 +202,50 @@ def test_it_needs_no_async_plugin(loom_app: Any, loom_clock: VirtualClock) -> No
             return int(await loom_clock.run_until(app.workflow(trial, "t").run()))
 
     assert asyncio.run(body()) == 30
+
+
+class Sleeper(Actor[Flaky]):
+    async def wake_me(self, seconds: float) -> None:
+        self.ctx.remind("wake", seconds, self.woken)
+
+    async def woken(self) -> None:
+        self.state.done += 1
+
+    async def times(self) -> int:
+        return self.state.done
+
+
+@workflow
+async def family(ctx: Context) -> int:
+    return int(await ctx.workflow(trial, "t").run())
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+@workflow
+async def hangs(ctx: Context) -> None:
+    await ctx.step(never)()
+
+
+async def test_children_and_their_sleep(loom_app: Any, loom_clock: VirtualClock) -> None:
+    async with loom_app(workflows=[family, trial]) as app:
+        assert await loom_clock.run_until(app.workflow(family, "f").run()) == 30
+
+
+async def test_reminders_come(loom_app: Any, loom_clock: VirtualClock) -> None:
+    async with loom_app(actors=[Sleeper]) as app:
+        sleeper = app.actor(Sleeper, "s")
+        await sleeper.wake_me(MONTH)
+        await loom_clock.run_for(MONTH - 10)
+        assert await sleeper.times() == 0
+        await loom_clock.run_for(20)
+        assert await sleeper.times() == 1
+
+
+async def test_a_step_that_never_ends_is_an_error_that_names_it(loom_app: Any, loom_clock: VirtualClock) -> None:
+    async with loom_app(workflows=[hangs], options={"drain_seconds": 0, "shards": 8}) as app:
+        run = await app.workflow(hangs, "h").start()
+        with pytest.raises(NothingDueError, match=r"(?s)time stands meanwhile.*hangs/h waits for: step never"):
+            await loom_clock.run_until(run.result(), timeout=0.3)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Iterator
 from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..errors import LoomError
 from ..ports import MessageQueue
 from ..runtime.commands import Step
 from ..runtime.messages import mailbox_queue
@@ -30,6 +31,7 @@ _TICK = 0.001
 _SETTLING = 100_000
 _QUIET = 0.05
 _PATIENCE = 0.25
+_ASKING = 5.0
 _IDLE_TICKS = 120
 """With nothing due that we know of, so many seconds are tried: what an adapter holds back for later comes by then."""
 
@@ -98,7 +100,8 @@ class VirtualClock(ManualClock):
             if until is not None and self.now() >= until and not self._at_work():
                 return
             if loop.time() - began > timeout:
-                raise NothingDueError(await self._report(f"not there after {timeout:g} s of real time, {jumps} jumps"))
+                why = "a step or handler runs, and time stands meanwhile" if self._at_work() else f"{jumps} jumps"
+                raise NothingDueError(await self._report(f"not there after {timeout:g} s of real time: {why}"))
             quiet = loop.time() - quiet_since
             if self._at_work() and not (self._wanted and quiet > _QUIET):
                 await asyncio.sleep(_TICK)
@@ -151,8 +154,12 @@ class VirtualClock(ManualClock):
             if app._client is None:
                 continue
             for run in await app.calls.runs(status="running"):
-                status = await app.calls.run(run.workflow, run.run_id).status()
-                waits = "; ".join(status.waiting_for) or "nothing that is known"
+                try:
+                    async with asyncio.timeout(_ASKING):
+                        status = await app.calls.run(run.workflow, run.run_id).status()
+                    waits = "; ".join(status.waiting_for) or "nothing that is known"
+                except (LoomError, TimeoutError) as error:
+                    waits = f"no answer ({error!r})"
                 lines.append(f"  {run.workflow}/{run.run_id} waits for: {waits}")
         return "\n".join([*lines, *(["  no run is under way"] if len(lines) == 1 else [])])
 
