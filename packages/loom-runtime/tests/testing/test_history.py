@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from loom import Context, Loom, workflow
 from loom.errors import NonDeterminismError, RunNotFoundError
+from loom.ports import JournalStore
 from loom.testing import VirtualClock, export_history, replay_history
 
 from .bank import load_bank
@@ -121,6 +122,9 @@ async def test_an_app_that_does_not_run_gives_histories_too(tmp_path: Path) -> N
     async with app:
         run = await app.workflow(counts_down, "c").start(0)
     replay_history(await export_history(app, run), counts_down)
+    async with app.ports() as ports, app.client(ports=ports) as client:
+        history = await export_history(cast(JournalStore, ports["journal"]), client.workflow(counts_down, "c"))
+    replay_history(history, counts_down)
     with pytest.raises(RunNotFoundError, match="counts_down/other"):
         await export_history(app, "counts_down/other")
 

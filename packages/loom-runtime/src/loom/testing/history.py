@@ -28,7 +28,7 @@ from ..runtime.run_history import RunHistory
 from ..runtime.run_replay import replay
 from ..runtime.steps import StepRunner
 from ..workflow import Workflow
-from .journals import open_journal, stream_of
+from .journals import codecs_of, open_journal, stream_of
 
 __all__ = ["export_history", "replay_history"]
 
@@ -51,10 +51,11 @@ class _History(msgspec.Struct, kw_only=True):
     loom: str = ""
 
 
-async def export_history(app: Loom, run: RunHandle[..., Any] | str) -> str:
+async def export_history(app: Loom | JournalStore, run: RunHandle[..., Any] | str) -> str:
     """The recorded history of a run as JSON, for ``replay_history``; ``run`` is a handle or ``"WORKFLOW/RUN_ID"``.
 
-    ``app`` may be running or not. The run may have ended or not, and is left alone. Arguments, results and signals
+    ``app`` may be running or not; beside a client it is the open journal of ``app.ports()``. The run may have ended or
+    not, and is left alone. Arguments, results and signals
     are in the text in the clear, whatever payload codecs the app has. Raises RunNotFoundError, CorruptEntryError.
     """
     stream = stream_of(run)
@@ -67,15 +68,16 @@ async def export_history(app: Loom, run: RunHandle[..., Any] | str) -> str:
     return json.dumps(msgspec.to_builtins(history), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-async def _read(journal: JournalStore, stream: str, app: Loom) -> list[_Entry]:
+async def _read(journal: JournalStore, stream: str, app: Loom | JournalStore) -> list[_Entry]:
     found: list[tuple[int, list[Event]]] = []
+    codecs = codecs_of(app)
     snapshot = await journal.read_snapshot(stream)
     if snapshot is not None:
-        found.append((snapshot.seq, decode_entry(stream, snapshot.seq, snapshot.data, app.payload_codecs)))
+        found.append((snapshot.seq, decode_entry(stream, snapshot.seq, snapshot.data, codecs)))
     async for entry in read_entries(journal, stream, 0 if snapshot is None else snapshot.seq, limit=2**31):
         if isinstance(entry, CorruptEntryError):
             raise entry
-        found.append((entry.seq, decode_entry(stream, entry.seq, entry.data, app.payload_codecs)))
+        found.append((entry.seq, decode_entry(stream, entry.seq, entry.data, codecs)))
     return [
         _Entry(
             seq=seq,

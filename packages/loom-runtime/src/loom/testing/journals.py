@@ -8,21 +8,29 @@ from typing import Any, cast
 
 from ..app import Loom
 from ..client import RunHandle
+from ..codec import PayloadCodec
 from ..ports import JournalStore
 from ..references import ActorRef
 from ..runtime.messages import actor_stream, run_stream
 
-__all__ = ["open_journal", "stream_of"]
+__all__ = ["codecs_of", "open_journal", "stream_of"]
 
 
 @asynccontextmanager
-async def open_journal(app: Loom) -> AsyncIterator[JournalStore]:
-    """The journal of the app: the one that it runs on, or opened for as long as the context is."""
-    if app._host is not None:
+async def open_journal(app: Loom | JournalStore) -> AsyncIterator[JournalStore]:
+    """The journal of the app: the one that it runs on, or opened for as long as the context is. A journal is itself."""
+    if isinstance(app, JournalStore):
+        yield app
+    elif app._host is not None:
         yield app.host.journal
     else:
         async with app.ports() as ports:
             yield cast(JournalStore, ports["journal"])
+
+
+def codecs_of(app: Loom | JournalStore) -> tuple[PayloadCodec, ...]:
+    """What wraps the entries; an app knows, a journal alone is taken to hold them plain."""
+    return app.payload_codecs if isinstance(app, Loom) else ()
 
 
 def stream_of(target: Any) -> str:
