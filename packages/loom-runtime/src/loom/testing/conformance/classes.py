@@ -82,5 +82,6 @@ def _harness(subject: Subject, folder: Path) -> Any:
     # Within a process the clients find each other's data in their context; elsewhere each has a connection of its own.
     shared = AdapterContext(clock) if spec.reach is Reach.PROCESS else None
     connect: Callable[[], Any] = lambda: subject.registry.open(spec.port, url, shared or AdapterContext(clock))  # noqa: E731
-    # A derived adapter is built over documents and has no from_url for another process to call.
-    return Harness(connect, clock=clock, url=None if shared or is_derived(spec) else url)
+    # Over documents members live by heartbeats, and another process beats by the time that really passes.
+    alone = shared is not None or (is_derived(spec) and clock is not None)
+    return Harness(connect, clock=clock, url=None if alone else url)

@@ -93,9 +93,20 @@ def _load(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def _build(target: str, url: str) -> Port:
+    build = getattr(_load(target), "from_url", None)
+    if build is not None:
+        adapter: Port = build(LoomURL.parse(url), AdapterContext())
+        return adapter
+    from ...plugins.derived import DERIVED_PORTS
+    from ...plugins.registry import AdapterRegistry
+
+    [port] = [port for port, derived in DERIVED_PORTS.items() if derived == target]
+    return AdapterRegistry().open(port, url, AdapterContext())
+
+
 async def _main(script: str, target: str, url: str, *arguments: str) -> None:
-    adapter: Port = _load(target).from_url(LoomURL.parse(url), AdapterContext())
-    async with adapter:
+    async with _build(target, url) as adapter:
         await _load(script)(adapter, *arguments)
 
 
