@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
@@ -38,7 +38,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _POLL = 10.0
-_ANYTHING: Any = object
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,10 +235,13 @@ class RunHandle(Generic[P, R]):
         status: RunStatus = decode(await self._client.ask(Kind.STATUS, self._stream), RunStatus)
         return status
 
-    async def get(self, name: str, type: type[T] = _ANYTHING) -> T:
+    @overload
+    async def get(self, name: str) -> Any: ...
+    @overload
+    async def get(self, name: str, type: type[T]) -> T: ...
+    async def get(self, name: str, type: Any = object) -> Any:
         """A value that the run has published. Raises LookupError when it has not."""
-        value: T = decode(await self._client.ask(Kind.GET, self._stream, name), Any if type is object else type)
-        return value
+        return decode(await self._client.ask(Kind.GET, self._stream, name), Any if type is object else type)
 
     def __repr__(self) -> str:
         return f"<run {self.workflow}/{self.run_id}>"

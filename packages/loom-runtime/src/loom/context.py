@@ -25,7 +25,6 @@ T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_ANYTHING: Any = object
 _log = logging.getLogger("loom.actor")
 
 
@@ -215,13 +214,16 @@ class Context:
         """Wait; survives restarts, costs nothing while it waits."""
         await self._execution.sleep(seconds.total_seconds() if isinstance(seconds, dt.timedelta) else float(seconds))
 
-    async def wait_signal(self, name: str, type: type[T] = _ANYTHING, *, timeout: float | None = None) -> T:
+    @overload
+    async def wait_signal(self, name: str, *, timeout: float | None = None) -> Any: ...
+    @overload
+    async def wait_signal(self, name: str, type: type[T], *, timeout: float | None = None) -> T: ...
+    async def wait_signal(self, name: str, type: Any = object, *, timeout: float | None = None) -> Any:
         """The next unread signal of that name, validated as ``type``. Raises TimeoutError after ``timeout`` seconds.
 
         Signals that arrive before anybody waits are kept, in their order.
         """
-        value: T = await self._execution.wait_signal(name, Any if type is object else type, timeout)
-        return value
+        return await self._execution.wait_signal(name, Any if type is object else type, timeout)
 
     def workflow(self, workflow: Workflow[P, R], run_id: str) -> ChildRun[P, R]:
         """A child run: ``await ctx.workflow(transfer, "t-1").run(…)``.

@@ -136,7 +136,9 @@ async def test_wrong_arguments_are_named(place: Place, args: Any, kwargs: Any, w
     assert await app.actor(Shop, "s").names() == []
 
 
-@pytest.mark.parametrize("name", ["_private", "plain", "nothing", "initial_state", "on_activate", "state", "__wrapped__"])
+@pytest.mark.parametrize(
+    "name", ["_private", "plain", "nothing", "initial_state", "on_activate", "state", "__wrapped__"]
+)
 async def test_a_reference_exposes_handlers_only(memory: Place, name: str) -> None:
     app = await memory.open(Shop)
     with pytest.raises(AttributeError, match=r"Shop 's' has no handler"):
@@ -162,13 +164,13 @@ async def test_exceptions_cross_as_their_own_type_where_they_can(place: Place) -
     async with place.make(Account, Shop).client() as client:
         for caller in (app, client):
             with pytest.raises(Refused) as caught:
-                await caller.actor(Account, "a").withdraw(5)  # type: ignore[attr-defined]
+                await caller.actor(Account, "a").withdraw(5)
             assert caught.value.args == ("a", 0)
             with pytest.raises(RemoteError, match="code 7") as remote:
-                await caller.actor(Shop, "s").unfriendly()  # type: ignore[attr-defined]
+                await caller.actor(Shop, "s").unfriendly()
             assert remote.value.type_name.endswith("Unfriendly")
             with pytest.raises(RemoteError, match="who am I"):
-                await caller.actor(Shop, "s").local_error()  # type: ignore[attr-defined]
+                await caller.actor(Shop, "s").local_error()
 
 
 class Mask(PayloadCodec):

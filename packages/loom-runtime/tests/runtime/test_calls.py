@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -71,13 +70,15 @@ async def test_calls_nest(place: Place) -> None:
 @pytest.mark.parametrize("path", [["a"], ["b", "a"], ["b", "c", "b"]])
 async def test_a_cycle_ends_at_once(place: Place, path: list[str]) -> None:
     app = await place.open(Node)
-    with pytest.raises(CallCycleError, match="ctx.send"):
+    with pytest.raises(CallCycleError, match=r"ctx\.send"):
         await app.actor(Node, "a").chain(path)
 
 
 async def test_a_cycle_over_two_hosts_ends_at_once(place: Place) -> None:
     one, two = await place.open(Node), await place.open(Node)
-    await eventually(lambda: len(one.host.placement.epochs) + len(two.host.placement.epochs) == 8 and two.host.placement.epochs)
+    await eventually(
+        lambda: len(one.host.placement.epochs) + len(two.host.placement.epochs) == 8 and two.host.placement.epochs
+    )
     path = [f"n{n}" for n in range(12)]
     with pytest.raises(CallCycleError):
         await one.actor(Node, "start").chain([*path, "start"])
@@ -90,13 +91,14 @@ async def test_a_handler_may_catch_the_cycle(memory: Place) -> None:
 
 async def test_crossed_waits_end_with_both_waiters_named(memory: Place) -> None:
     app = await memory.open(Node, options={"turn_deadline": 0.3})
-    results: list[Any] = await asyncio.gather(
-        app.actor(Node, "a").cross("b"), app.actor(Node, "b").cross("a"), return_exceptions=True
-    )
+    crossing = [app.actor(Node, "a").cross("b"), app.actor(Node, "b").cross("a")]
+    results = await asyncio.gather(*crossing, return_exceptions=True)
     errors = [result for result in results if isinstance(result, TurnDeadlineError)]
     assert errors, results
     texts = [str(error) for error in errors]
-    assert any("actor/Node/a.cross" in text and "actor/Node/b" in text and "each waits for the other" in text for text in texts)
+    assert any(
+        "actor/Node/a.cross" in text and "actor/Node/b" in text and "each waits for the other" in text for text in texts
+    )
     assert await app.actor(Node, "a").name() == "a"
     assert (await journal(app).head("actor/Node/b")).seq <= 2
 

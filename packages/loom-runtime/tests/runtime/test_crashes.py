@@ -1,4 +1,4 @@
-"""A host that ends anywhere between a commit and its ack loses nothing and doubles nothing: redelivery and pending records."""
+"""A host that ends anywhere between a commit and its ack loses nothing and doubles nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from loom import Actor, Loom
 from loom.runtime.crashpoints import CRASH_POINTS
-from loom.runtime.pending import PendingRecord
 from loom.runtime.messages import shard_of
+from loom.runtime.pending import PendingRecord
 
 from .bank import Account
 from .place import SHARDS, Place, eventually, journal
@@ -43,7 +43,17 @@ def freeze_at(monkeypatch: pytest.MonkeyPatch, app: Loom, point: str, nth: int =
     for module in (actor_cell, actor_state, committer, inbox, outbox):
         monkeypatch.setattr(module, "crash_point", passing)
     for port in (app.host.journal, app.host.queue, app.host.pending._documents):
-        for name in ("append_many", "write_snapshot", "trim", "send_many", "ack", "nack", "dead_letter", "batch", "begin"):
+        for name in (
+            "append_many",
+            "write_snapshot",
+            "trim",
+            "send_many",
+            "ack",
+            "nack",
+            "dead_letter",
+            "batch",
+            "begin",
+        ):
             inner = getattr(port, name, None)
             if inner is not None:
                 monkeypatch.setattr(port, name, _gone(inner, reached))
@@ -157,7 +167,9 @@ async def _absent(app: Loom, shard: int) -> bool:
     return await app.host.pending.get(shard, "actor/Account/a") is None
 
 
-async def test_an_expired_request_that_was_committed_still_sends(memory: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_expired_request_that_was_committed_still_sends(
+    memory: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The caller is long gone and the request too old to run; what its turn promised still has to leave."""
     clock = memory.manual()
     first = await memory.open(Account)
@@ -271,7 +283,7 @@ async def test_a_turn_with_steps_is_finished_after_a_crash(
 
 
 async def test_an_unfinished_turn_never_lends_its_steps_to_another(memory: Place) -> None:
-    """The end of a turn with steps can't be written for a while: other requests wait for it, they don't take its place."""
+    """The end of a turn with steps can't be written for a while: other requests wait for it."""
     from loom.errors import OutcomeUnknownError
     from loom.testing.faults import Fault, FaultPlan
 

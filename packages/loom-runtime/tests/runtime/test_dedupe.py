@@ -17,7 +17,9 @@ from .bank import Account, Refused
 from .place import SHARDS, Place, dead_letters, eventually, journal, queue
 
 
-def request(app: Loom, id: str, method: str, *args: Any, key: str = "a", kind: Kind = Kind.CALL, **more: Any) -> Message:
+def request(
+    app: Loom, id: str, method: str, *args: Any, key: str = "a", kind: Kind = Kind.CALL, **more: Any
+) -> Message:
     now = app.host.clock.now()
     values: dict[str, Any] = {"sent_at": now, "expires_at": now + 30.0, **more}
     return Message(id=id, kind=kind, stream=f"actor/Account/{key}", method=method, args=encode(list(args)), **values)
@@ -146,7 +148,7 @@ async def test_one_key_for_two_actors_is_two_requests(place: Place) -> None:
 async def test_concurrent_repeats_of_one_key_get_the_same_answer(place: Place) -> None:
     app = await place.open(Account)
     async with place.make(Account).client() as client:
-        callers = [client, app, client, app, client]
+        callers: list[Any] = [client, app, client, app, client]
         calls = [caller.actor(Account, "a", idempotency_key="k").deposit(5) for caller in callers]
         assert await asyncio.gather(*calls) == [5] * 5
     assert await balance(app) == 5

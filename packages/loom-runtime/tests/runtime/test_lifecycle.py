@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import types
 from typing import Any
 
 import msgspec
@@ -77,16 +78,16 @@ async def test_a_gap_is_met_by_reading_the_snapshot_again(memory: Place) -> None
     for _ in range(4):
         await app.actor(Account, "a").deposit(1)
     other = await _reopened(memory, app)
-    store, stream = journal(other), "actor/Account/a"
+    store = journal(other)
     inner, raced = store.read, False
 
-    async def read(name: str, after: int = 0, limit: int = 1000) -> Any:
+    async def read(stream: str, after: int = 0, limit: int = 1000) -> Any:
         nonlocal raced
         if not raced:
             raced = True
-            await _snapshot(other, stream)
+            await _snapshot(other, "actor/Account/a")
             await store.trim(stream, 3)
-        return await inner(name, after, limit)
+        return await inner(stream, after, limit)
 
     store.read = read  # type: ignore[method-assign]
     assert await other.actor(Account, "a").balance() == 4
@@ -142,7 +143,7 @@ class Wrong(msgspec.Struct):
     name: int = 0
 
 
-def versioned(name: str, state: Any, version: int = 1, upgrade: Any = None) -> type[Actor[Any]]:
+def versioned(name: str, state: Any, version: int = 1, upgrade: Any = None) -> Any:
     async def get(self: Any) -> Any:
         return self.state.name
 
@@ -152,8 +153,6 @@ def versioned(name: str, state: Any, version: int = 1, upgrade: Any = None) -> t
     space: dict[str, Any] = {"state_version": version, "get": get, "set": set, "__module__": __name__}
     if upgrade is not None:
         space["upgrade"] = upgrade
-    import types
-
     return types.new_class(name, (Actor[state],), {}, lambda body: body.update(space))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -136,11 +137,15 @@ async def test_it_survives_snapshot_and_deactivation(memory: Place) -> None:
     app = await memory.open(Alarm, options={"snapshot_every": 1, "retain_entries": 1})
     await app.actor(Alarm, "a").set("r", 10.0, "ding")
     for cell in list(app.host.cells.values()):
-        await eventually(lambda cell=cell: cell.idle)
+        await eventually(partial(_idle, cell))
         await cell.deactivate()
         app.host.drop(cell)
     clock.advance(11.0)
     assert await passing(clock, app, 1) == ["ding"]
+
+
+def _idle(cell: Any) -> bool:
+    return bool(cell.idle)
 
 
 async def test_a_failed_turn_sets_none(memory: Place) -> None:

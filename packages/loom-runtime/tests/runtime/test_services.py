@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -67,12 +67,13 @@ async def test_a_resource_can_be_overridden(memory: Place) -> None:
 
 
 async def test_a_lifespan_that_fails_starts_nothing(memory: Place) -> None:
-    @asynccontextmanager
-    async def broken(app: Loom) -> AsyncIterator[None]:
-        raise OSError("no database")
-        yield
+    class Broken(AbstractAsyncContextManager[None]):
+        async def __aenter__(self) -> None:
+            raise OSError("no database")
 
-    app = memory.make(Account, lifespan=broken)
+        async def __aexit__(self, *exc: object) -> None: ...
+
+    app = memory.make(Account, lifespan=lambda app: Broken())
     with pytest.raises(OSError, match="no database"):
         await app.__aenter__()
     with pytest.raises(NotRunningError):

@@ -351,7 +351,9 @@ def _turns(app: Loom) -> list[Any]:
 
     from loom.runtime.turn import Turn
 
-    return [found for found in gc.get_objects() if isinstance(found, Turn) and not found.ended and found.job is not None]
+    return [
+        found for found in gc.get_objects() if isinstance(found, Turn) and not found.ended and found.job is not None
+    ]
 
 
 async def test_attributes_are_a_cache_of_the_activation(place: Place) -> None:

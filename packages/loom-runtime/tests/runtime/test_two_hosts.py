@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ def keys_of(app: Loom, count: int, prefix: str = "k") -> list[str]:
     """Keys of accounts whose shard the app owns."""
     owned = {s for s in range(SHARDS) if app.host.placement.owns(s)}
     names = (f"{prefix}{n}" for n in range(10_000))
-    return [name for name, _ in zip((n for n in names if shard_of(f"actor/Account/{n}", SHARDS) in owned), range(count))]
+    return list(itertools.islice((n for n in names if shard_of(f"actor/Account/{n}", SHARDS) in owned), count))
 
 
 async def test_calls_cross_from_host_to_host(place: Place) -> None:
@@ -73,8 +74,10 @@ async def test_two_hosts_that_both_believe_they_own_a_shard(place: Place) -> Non
     )
     acknowledged = [result for result in results if not isinstance(result, BaseException)]
     assert acknowledged, results
+
     async def quiet() -> bool:
         return bool(await two.actor(Account, "a").balance() == 1 + len(acknowledged))
+
     await eventually(quiet)
     assert sorted(acknowledged) == list(range(2, 2 + len(acknowledged)))
     assert len(acknowledged) == len(results), results
@@ -82,6 +85,7 @@ async def test_two_hosts_that_both_believe_they_own_a_shard(place: Place) -> Non
 
 async def _steal(place: Place, one: Loom, two: Loom) -> None:
     """Start ``two`` and let it own everything while ``one`` still believes in its own shards."""
+
     async def deaf(self: Any = None) -> None:
         await asyncio.Event().wait()
 
@@ -225,10 +229,10 @@ async def test_heartbeats_go_on_while_a_shard_is_handed_over(memory: Place) -> N
     beats = 0
     inner = one.host.coordination.heartbeat
 
-    async def heartbeat(member: str) -> None:
+    async def heartbeat(member_id: str) -> None:
         nonlocal beats
         beats += 1
-        await inner(member)
+        await inner(member_id)
 
     one.host.coordination.heartbeat = heartbeat  # type: ignore[method-assign]
     await memory.open(Slow)

@@ -117,7 +117,8 @@ async def _expire_leases(place: Place, app: object) -> None:
 @pytest.mark.parametrize("seed", range(6))
 async def test_random_faults_everywhere_and_the_money_is_right(memory: Place, seed: int) -> None:
     """Increments under faults of journal, queue and documents: what was acknowledged is there once, and so is what was
-    unknown and then asked for again."""
+    unknown and then asked for again.
+    """
     plans = {
         "journal": FaultPlan(seed, rate=0.15, methods=["append_many", "heads", "read", "write_snapshot", "trim"]),
         "queue": FaultPlan(seed + 1, rate=0.1, methods=["send_many", "ack", "begin"], faults=[

@@ -118,7 +118,7 @@ class FaultPlan:
         return self._dice.choice(able) if able else None
 
 
-def Faulty(adapter: P, plan: FaultPlan) -> P:  # noqa: N802 - reads as the class it makes
+def Faulty(adapter: P, plan: FaultPlan) -> P:
     """``adapter`` behind a plan: of the same port, and of whatever else of it is not a method of the port."""
     port = next(base for base in type(adapter).__mro__ if base.__module__.startswith("loom.ports."))
     return cast(P, _wrapper(port)(adapter, plan))
