@@ -257,3 +257,43 @@ async def test_recovery_that_could_not_read_is_tried_again(memory: Place) -> Non
     app.host.placement.epochs.pop(3)
     await eventually(lambda: len(tried) == 2)
     assert tried == [[3], [3]]
+
+
+class Relay(Actor[None]):
+    async def ask(self, target: str) -> int:
+        GATES.append(asyncio.Event())
+        await GATES[-1].wait()
+        return await self.ctx.actor(Account, target).deposit(1)
+
+
+GATES: list[asyncio.Event] = []
+
+
+async def test_a_turn_under_way_gets_its_answers_while_its_shards_leave(memory: Place) -> None:
+    """The next owner waits for the turn, so what the turn waits for can't wait for the next owner."""
+    GATES.clear()
+    one = await memory.open(Account, Relay, options={"drain_seconds": 20.0})
+    calls = [asyncio.ensure_future(one.actor(Relay, str(n)).ask(f"t{n}")) for n in range(24)]
+    await eventually(lambda: len(GATES) == 24)
+    await memory.open(Account, Relay, options={"drain_seconds": 20.0})
+    await eventually(lambda: one.host.placement._leaving)
+    for gate in GATES:
+        gate.set()
+    assert await asyncio.wait_for(asyncio.gather(*calls), 10) == [1] * 24
+
+
+async def test_a_busy_actor_is_handed_over_after_its_turn_and_not_after_its_mailbox(memory: Place) -> None:
+    one = await memory.open(Account, options={"drain_seconds": 60.0})
+    done = asyncio.Event()
+    counts = [0] * 16
+
+    async def caller(n: int) -> None:
+        while not done.is_set():
+            counts[n] += 1
+            assert await one.actor(Account, f"k{n}").deposit(1) == counts[n]
+
+    callers = [asyncio.ensure_future(caller(n)) for n in range(16)]
+    two = await memory.open(Account)
+    await asyncio.wait_for(settled(one, two), 20)
+    done.set()
+    await asyncio.gather(*callers)

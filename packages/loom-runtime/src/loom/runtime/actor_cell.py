@@ -51,7 +51,7 @@ class ActorCell(Cell):
 
     __slots__ = (
         "_activating", "_attributes", "_mailbox", "_reading", "_resumed", "_task", "committed", "committing",
-        "confirmed_at", "key", "kind", "pending_due", "turn",
+        "confirmed_at", "key", "kind", "leaving", "pending_due", "turn",
     )  # fmt: skip
 
     def __init__(self, host: Host, stream: str, kind: ActorType, key: str) -> None:
@@ -68,6 +68,7 @@ class ActorCell(Cell):
         self._mailbox: deque[Job] | None = None
         self._reading = 0
         self._resumed = False
+        self.leaving = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -82,6 +83,9 @@ class ActorCell(Cell):
 
     def deliver(self, job: Job) -> None:
         """Queue a turn, or start a read beside the turns."""
+        if self.leaving and not job.message.chain:
+            self.host.redirect(job)
+            return
         self.used_at = self.host.clock.monotonic()
         handler = self.kind.handlers.get(job.message.method)
         if handler is not None and handler.read_only:
@@ -151,7 +155,11 @@ class ActorCell(Cell):
                 await self._serve(Job(self.committed.unfinished.message))
             while not self.retired:
                 while self._mailbox and not self.retired:
-                    await self._serve(self._mailbox.popleft())
+                    job = self._mailbox.popleft()
+                    if self.leaving and not job.message.chain:
+                        host.redirect(job)
+                    else:
+                        await self._serve(job)
                 if not self.retired and not await self._settle():
                     break
         except Exception as error:

@@ -141,9 +141,17 @@ class Host:
 
     # -- requests ------------------------------------------------------------------------------------------------
 
-    def serves(self, stream: str) -> bool:
-        """Whether the stream is this host's: active here, or of a shard that it owns."""
-        return stream in self.cells or self.placement.owns(shard_of(stream, self.options.shards))
+    def serves(self, stream: str, *, waited_for: bool = False) -> bool:
+        """Whether the stream is this host's: active here, or of a shard that it owns.
+
+        What a turn waits for (``waited_for``) is served to the end also where the shard is being handed over: the next
+        owner has to wait for that turn.
+        """
+        return stream in self.cells or self._holds(stream, waited_for)
+
+    def _holds(self, stream: str, waited_for: bool) -> bool:
+        shard = shard_of(stream, self.options.shards)
+        return self.placement.owns(shard) or (waited_for and shard in self.placement.epochs)
 
     def deliver(self, job: Job) -> None:
         """Give a request to its actor or run, activating it if need be. Never raises: the answer says it all."""
@@ -154,7 +162,7 @@ class Host:
         if self.stopping and not job.message.chain:  # what turns under way still ask for lets them finish
             self.refuse(job, NotRunningError("this host is stopping; call again", stream=job.message.stream))
             return
-        if not self.placement.owns(shard_of(job.message.stream, self.options.shards)):
+        if not self._holds(job.message.stream, bool(job.message.chain)):
             self.redirect(job)
             return
         try:
@@ -440,6 +448,9 @@ class Host:
         """Let go of shards: finish turns under way, drop the rest, give back what was read."""
         losing = set(shards)
         cells = [cell for cell in self.cells.values() if cell.shard in losing]
+        for cell in cells:
+            if isinstance(cell, ActorCell):
+                cell.leaving = True
         with suppress(TimeoutError):
             async with asyncio.timeout(self.options.drain_seconds or 0.001):
                 while any(cell.busy for cell in cells):

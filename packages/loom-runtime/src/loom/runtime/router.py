@@ -56,7 +56,7 @@ class Router:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         deadline = self._deadlines.after(timeout, partial(_time_out, future, message, timeout))
         try:
-            if self._host is not None and self._host.serves(message.stream):
+            if self._host is not None and self._host.serves(message.stream, waited_for=bool(message.chain)):
                 self._host.deliver(Job(message, future=future))
             else:
                 await self._send(message, future)
