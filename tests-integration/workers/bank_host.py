@@ -1,8 +1,8 @@
 """``bank_host.py FILE [QUERY]``: hosts the bank on a SQLite file until SIGTERM or the end of stdin.
 
 With ``BANK_PLAN=ROUNDS`` it also carries out the plan from within, and reports each acknowledgement before it goes on;
-with ``BANK_STRICT=1`` any error of a call is reported as ``failed``. With ``BANK_READS=ACCOUNT`` it reads that account
-from within all the time and reports each balance. ``BANK_OPTIONS`` holds runtime options as JSON.
+with ``BANK_STRICT=1`` any error of a call is reported as ``failed``. ``BANK_OPTIONS`` holds runtime options as JSON.
+The line ``read ACCOUNT`` on stdin makes it read that account from within all the time and report each balance.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,9 @@ async def carry_out(app: Loom, rounds: int) -> None:
     report("done")
 
 
-async def read_all_the_time(app: Loom, account: str) -> None:
+async def read_when_told(app: Loom, told: asyncio.Queue[str]) -> None:
     """Local reads, each reported."""
+    account = (await told.get()).removeprefix("read ")
     while True:
         report("read", balance=await app.actor(Account, account).balance())
         await asyncio.sleep(0.02)
@@ -52,15 +54,17 @@ async def main(file: str, query: str = "") -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    told: asyncio.Queue[str] = asyncio.Queue()
+    threading.Thread(
+        target=listen, args=(lambda line: loop.call_soon_threadsafe(told.put_nowait, line),), daemon=True
+    ).start()
     options = json.loads(os.environ.get("BANK_OPTIONS", "{}"))
     tasks: list[asyncio.Task[None]] = []
     async with make_app(database_url(Path(file), query), **options) as app:
         report("ready", pid=os.getpid())
         if rounds := int(os.environ.get("BANK_PLAN", "0")):
             tasks.append(asyncio.create_task(carry_out(app, rounds)))
-        if account := os.environ.get("BANK_READS"):
-            tasks.append(asyncio.create_task(read_all_the_time(app, account)))
+        tasks.append(asyncio.create_task(read_when_told(app, told)))
         await stop.wait()
         report("stopping")
     for task in tasks:
@@ -68,10 +72,10 @@ async def main(file: str, query: str = "") -> None:
     report("stopped")
 
 
-def end_with_parent() -> None:
+def listen(take: Callable[[str], object]) -> None:
     """The test holds the other end of stdin: when it is gone, whatever ended it, nobody needs this process."""
-    while os.read(0, 1024):
-        pass
+    for line in sys.stdin:
+        take(line.strip())
     os._exit(3)
 
 
