@@ -306,3 +306,26 @@ async def test_an_unfinished_turn_never_lends_its_steps_to_another(memory: Place
     assert await app.actor(Account, "a").balance() == 4
     assert EFFECTS.count("tea") == 2
     assert (await journal(app).head("actor/Shop/s")).seq > 0
+
+
+async def test_a_request_is_acked_only_when_its_messages_are_queued(place: Place) -> None:
+    """The queue takes everything but what the outbox has: the request stays unacked, and a crash loses nothing."""
+    first = await place.open(Account)
+    held = asyncio.Event()
+
+    async def deliver(outgoing: Any) -> None:
+        held.set()
+        await asyncio.Event().wait()
+
+    first.host.outbox._deliver = deliver  # type: ignore[method-assign]
+    async with place.make(Account).client() as client:
+        call = asyncio.ensure_future(client.actor(Account, "a").pay("b", 30))
+        await asyncio.wait_for(held.wait(), 20)
+        await first.actor(Account, "c").deposit(1)  # round trips in which a premature ack would have gone through
+        await client.actor(Account, "d").deposit(1)
+        assert not call.done()
+        await place.crash(first)
+        second = await place.open(Account)
+        await place.expire_leases(second)
+        assert await call == -30
+        await eventually(lambda: _is(second, "b", 30), "the deposit")

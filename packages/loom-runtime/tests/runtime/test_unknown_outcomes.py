@@ -8,6 +8,7 @@ import random
 import pytest
 
 from loom.errors import LoomError, OutcomeUnknownError, StoreUnavailableError
+from loom.ports import Append, Snapshot
 from loom.testing.faults import Fault, FaultPlan
 
 from .bank import Account
@@ -164,3 +165,18 @@ async def test_random_faults_everywhere_and_the_money_is_right(memory: Place, se
 
     await eventually(arrived, f"{sent} sent")
     assert await app.actor(Account, "sink").balance() == sent
+
+
+async def test_an_entry_that_was_trimmed_before_its_outcome_was_known_stays_unknown(memory: Place) -> None:
+    """The append took effect, its answer was lost, and another owner went on, snapshotted and trimmed meanwhile."""
+    plan = FaultPlan().at("append_many", 1, Fault.LOST_ACK)
+    app = await memory.open(Account, plans={"journal": plan})
+    other = journal(await memory.open(Account))
+    call = asyncio.ensure_future(app.actor(Account, "a").deposit(5))
+    await eventually(lambda: plan.happened)
+    head = await other.head("actor/Account/a")
+    await other.append(Append("actor/Account/a", head.seq, head.entry_id, "theirs", b"\x90", head.fence))
+    await other.write_snapshot("actor/Account/a", Snapshot(2, b"theirs"))
+    await other.trim("actor/Account/a", 2)
+    with pytest.raises(OutcomeUnknownError):
+        await call

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from ..clock import Clock
-from ..errors import OutcomeUnknownError, PortError, StoreUnavailableError
+from ..errors import JournalConflictError, OutcomeUnknownError, PortError, StoreUnavailableError
 from ..ports import Append, Appended, Head, JournalStore
 from .background import Background
 from .crashpoints import crash_point
@@ -150,7 +150,7 @@ class Committer:
                 unsure = unsure or outcome.unknown
                 error = outcome
                 continue
-            error, unsure = outcome, False
+            error, unsure = outcome, unsure and _may_be_trimmed(append, outcome)
             break
         if future.done():
             return
@@ -165,3 +165,10 @@ class Committer:
             future.set_exception(unknown)
         else:
             future.set_exception(error if isinstance(error, PortError) else StoreUnavailableError(str(error)))
+
+
+def _may_be_trimmed(append: Append, outcome: PortError) -> bool:
+    """Whether the entry may have been appended, snapshotted over and trimmed since, so that its id is not found."""
+    if not isinstance(outcome, JournalConflictError):
+        return False
+    return outcome.head is not None and outcome.head.snapshot_seq > append.expected_seq

@@ -1,4 +1,4 @@
-"""What tests are written with: a virtual clock, recorded histories, journals in failures; suites for adapters.
+"""What tests are written with: a virtual clock, recorded histories, journals in failures, faults; suites for adapters.
 
 ``pytest_plugins = ["loom.testing.plugin"]`` brings the fixtures. Nothing here needs pytest but that
 plugin and the suites.
@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from .app import memory_app
     from .assertions import assert_run, journal_on_failure, journal_text
     from .clock import ManualClock
+    from .faults import Fault, FaultPlan, Faulty
     from .history import export_history, replay_history
     from .virtual_clock import NothingDueError, VirtualClock
 
 __all__ = [
+    "Fault",
+    "FaultPlan",
+    "Faulty",
     "ManualClock",
     "NothingDueError",
     "VirtualClock",
@@ -28,6 +32,9 @@ __all__ = [
 
 # Late, because the suites start child processes that need none of it.
 _LATE = {
+    "Fault": "faults",
+    "FaultPlan": "faults",
+    "Faulty": "faults",
     "ManualClock": "clock",
     "NothingDueError": "virtual_clock",
     "VirtualClock": "virtual_clock",
