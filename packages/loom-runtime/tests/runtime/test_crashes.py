@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from loom import Actor, Loom
+from loom.runtime.actor_cell import ActorCell
 from loom.runtime.crashpoints import CRASH_POINTS
 from loom.runtime.messages import shard_of
 from loom.runtime.pending import PendingRecord
@@ -243,11 +244,8 @@ async def test_steps_may_run_side_by_side(place: Place) -> None:
     assert sorted(EFFECTS) == ["x", "yy", "z"]
 
 
-@pytest.mark.parametrize("nth", range(1, 6))
-async def test_a_turn_with_steps_is_finished_after_a_crash(
-    place: Place, nth: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Crashes after each of its appends. Recorded steps and calls are not repeated, and nothing is lost."""
+async def crash_after_append(place: Place, nth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shop whose host ends right after the nth append of its turn."""
     first = await place.open(Shop, Account)
     counted = 0
     inner = first.host.committer.append
@@ -271,6 +269,14 @@ async def test_a_turn_with_steps_is_finished_after_a_crash(
     call.cancel()
     monkeypatch.undo()
     await place.crash(first)
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+async def test_a_turn_with_steps_is_finished_after_a_crash(
+    place: Place, nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Crashes after each of its appends. Recorded steps and calls are not repeated, and nothing is lost."""
+    await crash_after_append(place, nth, monkeypatch)
     second = await place.open(Shop, Account)
 
     async def finished() -> bool:
@@ -280,6 +286,72 @@ async def test_a_turn_with_steps_is_finished_after_a_crash(
     assert await second.actor(Shop, "s").lines() == ["1 charged tea 2 3"]
     assert await second.actor(Account, "a").balance() == 2
     assert len(EFFECTS) <= 3
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+async def test_it_is_finished_hours_later_without_calling_twice(
+    place: Place, nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile the account went on elsewhere, and forgot in its snapshots what it no longer had to remember."""
+    clock = place.manual()
+    place.options |= {"snapshot_every": 1, "retain_entries": 1}
+    await crash_after_append(place, nth, monkeypatch)
+    clock.advance(4 * 3_600.0)
+    elsewhere = await place.open(Account)
+    balance = await elsewhere.actor(Account, "a").deposit(0)
+    assert balance == (1 if nth < 3 else 2)
+    await elsewhere.actor(Account, "a").deposit(0)
+    await place.close(elsewhere)
+    last = await place.open(Shop, Account)
+
+    async def finished() -> bool:
+        return bool(await last.actor(Shop, "s").lines())
+
+    await eventually(finished)
+    assert await last.actor(Shop, "s").lines() == ["1 charged tea 2 3"]
+    assert await last.actor(Account, "a").balance() == 2
+
+
+async def test_a_call_whose_answer_was_not_recorded_is_answered_hours_later(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The crash comes after the second call has taken effect and before its answer is in the caller's journal."""
+    clock = place.manual()
+    place.options |= {"snapshot_every": 1, "retain_entries": 1}
+    first = await place.open(Shop, Account)
+    reached = asyncio.Event()
+
+    async def record(turn: Any, step: Any = None) -> None:
+        if step is not None and step.name.startswith("call"):
+            reached.set()
+            await asyncio.Event().wait()
+        await inner(turn, step)
+
+    await first.actor(Shop, "s").lines()
+    cell: Any = first.host.cells["actor/Shop/s"]
+    monkeypatch.setattr(type(cell), "record", lambda self, turn, step=None: record(turn, step))
+    inner = _original_record.__get__(cell)
+    call = asyncio.ensure_future(first.actor(Shop, "s").buy("tea", "a"))
+    await asyncio.wait_for(reached.wait(), 20)
+    call.cancel()
+    monkeypatch.undo()
+    await place.crash(first)
+    clock.advance(4 * 3_600.0)
+    elsewhere = await place.open(Account)
+    assert await elsewhere.actor(Account, "a").deposit(0) == 2
+    await elsewhere.actor(Account, "a").deposit(0)
+    await place.close(elsewhere)
+    last = await place.open(Shop, Account)
+
+    async def finished() -> bool:
+        return bool(await last.actor(Shop, "s").lines())
+
+    await eventually(finished)
+    assert await last.actor(Shop, "s").lines() == ["1 charged tea 2 3"]
+    assert await last.actor(Account, "a").balance() == 2
+
+
+_original_record = ActorCell.record
 
 
 async def test_an_unfinished_turn_never_lends_its_steps_to_another(memory: Place) -> None:
@@ -329,3 +401,21 @@ async def test_a_request_is_acked_only_when_its_messages_are_queued(place: Place
         await place.expire_leases(second)
         assert await call == -30
         await eventually(lambda: _is(second, "b", 30), "the deposit")
+
+
+async def test_no_snapshot_passes_messages_that_have_not_left(place: Place) -> None:
+    place.options |= {"snapshot_every": 1, "retain_entries": 1}
+    first = await place.open(Account)
+
+    async def deliver(outgoing: Any) -> None:
+        await asyncio.Event().wait()
+
+    first.host.outbox._deliver = deliver  # type: ignore[method-assign]
+    assert await first.actor(Account, "a").pay("b", 30) == -30
+    call = asyncio.ensure_future(first.actor(Account, "a").deposit(1))
+    await first.actor(Account, "c").deposit(1)
+    assert (await journal(first).head("actor/Account/a")).snapshot_seq == 0
+    await place.crash(first)
+    call.cancel()
+    second = await place.open(Account)
+    await eventually(lambda: _is(second, "b", 30), "the deposit")

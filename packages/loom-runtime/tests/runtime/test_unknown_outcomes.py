@@ -180,3 +180,16 @@ async def test_an_entry_that_was_trimmed_before_its_outcome_was_known_stays_unkn
     await other.trim("actor/Account/a", 2)
     with pytest.raises(OutcomeUnknownError):
         await call
+
+
+@pytest.mark.parametrize("first", [Fault.LOST_ACK, Fault.LOST_REQUEST])
+async def test_certain_refusals_after_an_unknown_one_make_nothing_certain(memory: Place, first: Fault) -> None:
+    plan = FaultPlan().at("append_many", 1, first)
+    for nth in range(2, 20):
+        plan.at("append_many", nth, Fault.REFUSED)
+    app = await memory.open(Account, plans={"journal": plan})
+    app.host.committer._patience = 0.05
+    with pytest.raises(OutcomeUnknownError):
+        await app.actor(Account, "a").deposit(5)
+    plan.calm()
+    assert await app.actor(Account, "a").balance() == (5 if first is Fault.LOST_ACK else 0)
