@@ -12,6 +12,7 @@ from ..errors import InvalidKeyError
 from ..ports import MAX_KEY_BYTES, check_key
 
 __all__ = [
+    "READS",
     "Kind",
     "Message",
     "Reply",
@@ -38,6 +39,10 @@ class Kind(enum.IntEnum):
     STATUS = 8  # read: what a run is doing
     GET = 9  # read: a published value
     RESULT = 10  # read: wait for a run's outcome
+
+
+READS = frozenset({Kind.STATUS, Kind.GET, Kind.RESULT})
+"""Requests that change nothing. They keep no order: one that waits for a result must not hold up what brings it."""
 
 
 class Message(msgspec.Struct, array_like=True, kw_only=True):

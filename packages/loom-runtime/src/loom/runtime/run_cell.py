@@ -27,7 +27,7 @@ from .crashpoints import crash_point
 from .entries import ChildStarted, Event, ResultRecorded, RunContinued, RunFinished, RunStarted, Sent, encode_entry
 from .execution import Execution
 from .job import Job
-from .messages import Kind, Message, Reply
+from .messages import READS, Kind, Message, Reply
 from .pending import PendingRecord, run_record
 from .run_history import RunHistory
 from .run_replay import began, read_history, replay
@@ -46,7 +46,6 @@ _RETRYABLE = (OutcomeUnknownError, StoreUnavailableError, OverloadedError, NotRu
 _TRANSIENT = (OutcomeUnknownError, StoreUnavailableError)
 _LONGEST_PAUSE = 10.0
 _PARK = 5.0
-_READS = (Kind.STATUS, Kind.GET, Kind.RESULT)
 
 Waiting = list[tuple[Job, bytes]]
 
@@ -208,7 +207,7 @@ class RunCell(Cell):
         for job in [*jobs, *self._results]:
             if job.message.kind is Kind.STATUS and self.run_history.started is not None:
                 host.answer(job, Reply(job.message.id, encode(status(self, failure))))
-            elif job.delivery is not None and job.message.kind not in _READS and not job.message.reply_to:
+            elif job.delivery is not None and job.message.kind not in READS and not job.message.reply_to:
                 self.spawn(host.inbox.retry(job.delivery, _PARK), "loom park")
             else:
                 host.fail(job, failure)
@@ -235,7 +234,7 @@ class RunCell(Cell):
 
     async def _accept(self, job: Job, inputs: list[Event], waiting: Waiting) -> None:
         host, kind = self.host, job.message.kind
-        if kind in _READS and self.run_history.started is None and inputs:
+        if kind in READS and self.run_history.started is None and inputs:
             self._mailbox.append(job)  # it asks about a beginning that is not durable yet
             return
         if not await host.may_start(job):
