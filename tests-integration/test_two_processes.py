@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.bank import Account, Operation, database_url, expected_balances, make_app, perform, plan
+from support.bank import Account, Operation, database_url, expected_balances, make_app, perform, plan, transfer
 from support.fleet import account_of, owned, owner_of, pause, shared_out, unlock
 from support.process import PATIENCE, Worker, eventually
 from support.proof import Journal
@@ -193,6 +193,18 @@ async def test_a_client_that_only_calls_may_come_before_any_host(file: Path, cli
     async with Worker.running("bank_host", str(file)) as host:
         assert await asyncio.gather(*early) == [100, 90, 90, 87]
         await host.stop()
+
+
+async def test_a_client_that_waits_for_a_result_holds_up_no_signal(file: Path, client: Client) -> None:
+    async with Worker.running("bank_host", str(file)):
+        run = await client.workflow(transfer, "t").start("alice", "bob", 0)
+        result = asyncio.ensure_future(run.result())
+        await eventually(lambda: "" if Journal(file).queued else "not yet", "the request for the result waits")
+        [waiting] = Journal(file).queued
+        await run.signal("something else")
+        assert waiting in Journal(file).queued, "the signal came only after the request had been answered"
+        await run.signal("approved", True)
+        assert await result == "alice -> bob: 0"
 
 
 class _DepositsOnly(Load):

@@ -55,7 +55,7 @@ async def owner_of(file: Path, account: str) -> int:
 
 
 def pause(file: Path, worker: Worker) -> None:
-    """SIGSTOP, at a moment when the worker does not hold the write lock of the file: nobody could write while it does."""
+    """SIGSTOP, at a moment when the worker does not hold the write lock of the file: else nobody could write."""
     while True:
         worker.signal(signal.SIGSTOP)
         with closing(sqlite3.connect(file, timeout=0.5, isolation_level=None)) as connection:
