@@ -120,7 +120,7 @@ def database_url(path: Path, query: str = "") -> str:
 
 
 def make_app(url: str, **options: Any) -> Loom:
-    """The bank over one SQLite file. Snapshots come early, so that tests meet them; nothing is trimmed, for the proofs."""
+    """The bank over one SQLite file. Snapshots come early, so that tests meet them; nothing is trimmed: it is proof."""
     given: dict[str, Any] = {"shards": 16, "snapshot_every": 4, "retain_entries": 1_000_000, **options}
     return Loom(actors=[Account], workflows=[transfer, audit], url=url, env="test", options=given)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -58,6 +59,8 @@ def pause(file: Path, worker: Worker) -> None:
     """SIGSTOP, at a moment when the worker does not hold the write lock of the file: else nobody could write."""
     while True:
         worker.signal(signal.SIGSTOP)
+        while not _stopped(worker.pid):
+            time.sleep(0.001)
         with closing(sqlite3.connect(file, timeout=0.5, isolation_level=None)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -65,6 +68,12 @@ def pause(file: Path, worker: Worker) -> None:
                 return
             except sqlite3.OperationalError:
                 worker.signal(signal.SIGCONT)
+
+
+def _stopped(pid: int) -> bool:
+    """Whether every thread stands still: the signal takes a moment to reach them."""
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(state == "T" for state in states)
 
 
 def unlock(file: Path, worker: Worker) -> None:

@@ -2,7 +2,8 @@
 
 With ``BANK_PLAN=ROUNDS`` it also carries out the plan from within, and reports each acknowledgement before it goes on;
 with ``BANK_STRICT=1`` any error of a call is reported as ``failed``. ``BANK_OPTIONS`` holds runtime options as JSON.
-The line ``read ACCOUNT`` on stdin makes it read that account from within all the time and report each balance.
+The line ``read ACCOUNT`` on stdin makes it read that account from within all the time and report each balance; after
+the line ``full`` no file takes another byte of this process, until the line ``space``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -42,9 +44,20 @@ async def carry_out(app: Loom, rounds: int) -> None:
     report("done")
 
 
-async def read_when_told(app: Loom, told: asyncio.Queue[str]) -> None:
+async def obey(app: Loom, told: asyncio.Queue[str]) -> None:
+    """What comes on stdin."""
+    while True:
+        line = await told.get()
+        if line in ("full", "space"):
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0 if line == "full" else hard, hard))
+            report(line)
+        else:
+            await read_all_the_time(app, line.removeprefix("read "))
+
+
+async def read_all_the_time(app: Loom, account: str) -> None:
     """Local reads, each reported."""
-    account = (await told.get()).removeprefix("read ")
     while True:
         report("read", balance=await app.actor(Account, account).balance())
         await asyncio.sleep(0.02)
@@ -53,6 +66,7 @@ async def read_when_told(app: Loom, told: asyncio.Queue[str]) -> None:
 async def main(file: str, query: str = "") -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     told: asyncio.Queue[str] = asyncio.Queue()
     threading.Thread(
@@ -64,7 +78,7 @@ async def main(file: str, query: str = "") -> None:
         report("ready", pid=os.getpid())
         if rounds := int(os.environ.get("BANK_PLAN", "0")):
             tasks.append(asyncio.create_task(carry_out(app, rounds)))
-        tasks.append(asyncio.create_task(read_when_told(app, told)))
+        tasks.append(asyncio.create_task(obey(app, told)))
         await stop.wait()
         report("stopping")
     for task in tasks:
