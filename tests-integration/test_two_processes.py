@@ -201,9 +201,11 @@ async def test_a_client_that_only_calls_may_come_before_any_host(file: Path, cli
 async def test_a_client_that_waits_for_a_result_holds_up_no_signal(file: Path, client: Client) -> None:
     async with Worker.running("bank_host", str(file)):
         run = await client.workflow(transfer, "t").start("alice", "bob", 0)
+        await eventually(lambda: "not yet" if Journal(file).queued else "", "the start is acknowledged")
         result = asyncio.ensure_future(run.result())
-        await eventually(lambda: "" if Journal(file).queued else "not yet", "the request for the result waits")
-        [waiting] = Journal(file).queued
+        seen: list[str] = []
+        await eventually(lambda: "" if seen.extend(Journal(file).queued) or seen else "not yet", "the request waits")
+        [waiting] = seen
         await run.signal("something else")
         assert waiting in Journal(file).queued, "the signal came only after the request had been answered"
         await run.signal("approved", True)

@@ -22,7 +22,7 @@ from loom.runtime.entries import (
     TurnStep,
     decode_entry,
 )
-from loom.runtime.messages import Kind, Message
+from loom.runtime.messages import Kind, Message, decode_message
 
 from .bank import AccountState
 
@@ -34,7 +34,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.streams: dict[str, list[Any]] = {}
-        self.queued: list[str] = []
+        self.queued: dict[str, Kind] = {}
         self.dead: list[str] = []
         with closing(sqlite3.connect(path, timeout=30)) as file:
             file.execute("BEGIN")
@@ -42,9 +42,8 @@ class Journal:
             if "journal_entries" in tables:
                 self._read(file)
             if "queue_messages" in tables:
-                self.queued = [
-                    i for (i,) in file.execute("SELECT id FROM queue_messages WHERE queue LIKE 'loom/shard/%'")
-                ]
+                rows = file.execute("SELECT id, body FROM queue_messages WHERE queue LIKE 'loom/shard/%'")
+                self.queued = {id: decode_message(body).kind for id, body in rows}
                 self.dead = [f"{i}: {r}" for i, r in file.execute("SELECT id, reason FROM queue_dead")]
 
     def _read(self, file: sqlite3.Connection) -> None:

@@ -145,8 +145,11 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     """A folder with ``bank.py`` in which nothing runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    others = sys.modules.pop("bank", None)
     yield prepare(tmp_path)
     sys.modules.pop("bank", None)
+    if others is not None:
+        sys.modules["bank"] = others
 
 
 @pytest.fixture(autouse=True)

@@ -259,4 +259,3 @@ def tracking_task_factory(previous: Callable[..., Any] | None) -> Callable[..., 
 
     factory.__loom_previous__ = previous  # type: ignore[attr-defined]
     return factory
-
