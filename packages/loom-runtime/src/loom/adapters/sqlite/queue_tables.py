@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from ...ports.queue import DeadLetter, Delivery, OutgoingMessage, QueueDepth
 
 __all__ = [
-    "SCHEMA", "Held", "add", "bury", "changes", "charge", "dead_letters", "depth", "discard", "end_leases", "forget",
-    "held", "leased", "look", "names", "put_back", "redrive", "remember", "remove", "set_due", "settle", "take", "touch",
+    "SCHEMA", "Held", "add", "bury", "changes", "charge", "dead_letters", "depth", "discard", "end_leases",
+    "forget", "held", "leased", "look", "names", "put_back", "redrive", "remember", "remove", "set_due",
+    "settle", "take", "touch",
 ]  # fmt: skip
 
 READY, LEASED, RETURNED, PLANNED = 0, 1, 2, 3
