@@ -16,6 +16,7 @@ from support.process import PATIENCE, Worker, eventually
 from support.proof import Journal
 
 from loom import Client
+from loom.runtime.messages import Kind
 
 pytestmark = pytest.mark.crash
 
@@ -203,9 +204,11 @@ async def test_a_client_that_waits_for_a_result_holds_up_no_signal(file: Path, c
         run = await client.workflow(transfer, "t").start("alice", "bob", 0)
         await eventually(lambda: "not yet" if Journal(file).queued else "", "the start is acknowledged")
         result = asyncio.ensure_future(run.result())
-        seen: list[str] = []
-        await eventually(lambda: "" if seen.extend(Journal(file).queued) or seen else "not yet", "the request waits")
-        [waiting] = seen
+        await eventually(
+            lambda: "" if Kind.RESULT in Journal(file).queued.values() else "not yet",
+            "the request for the result waits",
+        )
+        waiting = next(id for id, kind in Journal(file).queued.items() if kind is Kind.RESULT)
         await run.signal("something else")
         assert waiting in Journal(file).queued, "the signal came only after the request had been answered"
         await run.signal("approved", True)
