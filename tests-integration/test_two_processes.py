@@ -69,7 +69,7 @@ class Load:
             await asyncio.gather(*self.tasks, self.planned)
         await eventually(lambda: Journal(file).unfinished(), "everything promised")
         journal = Journal(file)
-        journal.prove()  # not settled(): a host that reads an account of another has a request in the queue now and then
+        journal.prove()  # not settled(): a host that reads from another has a request in the queue now and then
         for account, amount in self.acknowledged.items():
             assert journal.balance(account) == amount, account
             assert await self._client.actor(Account, account).balance() == amount, account
