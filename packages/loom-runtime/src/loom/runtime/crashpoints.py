@@ -18,7 +18,7 @@ CRASH_POINTS = (
     "turn.replied",  # the reply is sent, the request is not acked
     "step.before",  # a step is about to run
     "step.after",  # a step has run, its result is not durable
-    "run.pending",  # the run's record and first entry are durable, nothing has run
+    "run.pending",  # an entry of a run is durable (the first with its record), what it asks for has not begun
     "run.finished",  # the finishing entry is durable, the record still says running
     "reminder.fired",  # a due reminder was taken from the actor, its message is not queued
     "snapshot.written",  # the snapshot is durable, nothing is trimmed
