@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
-__all__ = ["Figure", "raw_commits", "temporary_folder"]
+__all__ = ["Figure", "drive", "raw_commits", "temporary_folder"]
 
 
 class Figure(msgspec.Struct, kw_only=True):
@@ -48,6 +49,22 @@ def temporary_folder() -> Iterator[Path]:
     """A folder on this disk, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="loom-bench-") as name:
         yield Path(name)
+
+
+async def drive(call: Callable[[int], Awaitable[object]], total: int, in_flight: int) -> tuple[float, list[float]]:
+    """Make ``call(n)`` for every n below ``total``, ``in_flight`` at a time: calls a second, and each one's seconds, sorted."""
+    latencies: list[float] = []
+    numbers = iter(range(total))
+
+    async def client() -> None:
+        for number in numbers:
+            began = time.perf_counter()
+            await call(number)
+            latencies.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(in_flight)))
+    return total / (time.perf_counter() - began), sorted(latencies)
 
 
 def raw_commits(count: int = 3000) -> float:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import msgspec
 
 from loom import Actor, Loom
 
-from .measure import Figure, raw_commits, temporary_folder
+from .measure import Figure, drive, raw_commits, temporary_folder
 
 __all__ = ["measure"]
 
@@ -30,21 +29,8 @@ class Counter(Actor[CounterState]):
 async def _load(total: int, in_flight: int, keys: int) -> tuple[float, list[float]]:
     with temporary_folder() as folder:
         async with Loom(actors=[Counter], url=f"sqlite:///{folder}/loom.db", env="test") as app:
-            latencies: list[float] = []
-            numbers = iter(range(total))
-
-            async def client() -> None:
-                for number in numbers:
-                    began = time.perf_counter()
-                    await app.actor(Counter, f"c{number % keys}").add(1)
-                    latencies.append(time.perf_counter() - began)
-
             await asyncio.gather(*(app.actor(Counter, f"c{key}").add(0) for key in range(keys)))
-            began = time.perf_counter()
-            await asyncio.gather(*(client() for _ in range(in_flight)))
-            elapsed = time.perf_counter() - began
-    latencies.sort()
-    return total / elapsed, latencies
+            return await drive(lambda number: app.actor(Counter, f"c{number % keys}").add(1), total, in_flight)
 
 
 def measure(*, quick: bool = False) -> list[Figure]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
-from loom import Context, Loom, workflow
+from loom import Context, Loom, Workflow, workflow
 
-from .measure import Figure, raw_commits, temporary_folder
+from .measure import Figure, drive, raw_commits, temporary_folder
 
 __all__ = ["measure"]
 
@@ -31,23 +30,10 @@ async def ten_steps(ctx: Context, number: int) -> int:
     return number
 
 
-async def _load(definition: object, total: int, in_flight: int) -> tuple[float, list[float]]:
+async def _load(definition: Workflow[[int], int], total: int, in_flight: int) -> tuple[float, list[float]]:
     with temporary_folder() as folder:
         async with Loom(workflows=[one_step, ten_steps], url=f"sqlite:///{folder}/loom.db", env="test") as app:
-            latencies: list[float] = []
-            numbers = iter(range(total))
-
-            async def client() -> None:
-                for number in numbers:
-                    began = time.perf_counter()
-                    await app.workflow(definition, f"r{number}").run(number)  # type: ignore[arg-type]
-                    latencies.append(time.perf_counter() - began)
-
-            began = time.perf_counter()
-            await asyncio.gather(*(client() for _ in range(in_flight)))
-            elapsed = time.perf_counter() - began
-    latencies.sort()
-    return total / elapsed, latencies
+            return await drive(lambda number: app.workflow(definition, f"r{number}").run(number), total, in_flight)
 
 
 def measure(*, quick: bool = False) -> list[Figure]:

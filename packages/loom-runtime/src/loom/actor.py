@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from .codec import decoder, encode
+from .codec import decoder
 from .errors import DefinitionError, SerializationError, TurnClosedError
 from .signature import Signature
 
@@ -164,7 +164,6 @@ class ActorType:
         except SerializationError as error:
             raise DefinitionError(f"{self.name}: its state can't be stored: {error}") from error
         self.decode_state = self._decoder.decode
-        self.encode_state = encode
 
     @classmethod
     def of(cls, actor: type[Actor[Any]]) -> ActorType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket
@@ -314,9 +313,3 @@ def _by_name(definitions: list[D], what: str) -> dict[str, D]:
             raise DefinitionError(f"two {what}s are called {definition.name!r}; names are how journals find their code")
         found[definition.name] = definition
     return found
-
-
-async def run_until(app: Loom, stop: asyncio.Event) -> None:
-    """Host until ``stop`` is set, then drain."""
-    async with app:
-        await stop.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
@@ -259,8 +258,3 @@ def _summary(record: PendingRecord) -> RunSummary:
         workflow=workflow, run_id=run_id, status=record.status or "running", started_at=record.since or 0.0,
         finished_at=record.ended, error=record.error,
     )  # fmt: skip
-
-
-def find(summaries: Sequence[RunSummary], run_id: str) -> list[RunSummary]:
-    """The summaries of that run id, for a shell that was given no workflow."""
-    return [summary for summary in summaries if summary.run_id == run_id]

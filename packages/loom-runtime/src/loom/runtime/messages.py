@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from ..codec import ErrorInfo, decoder, encode
+from ..codec import ErrorInfo, decoder
 from ..errors import InvalidKeyError
 from ..ports import MAX_KEY_BYTES, check_key
 
@@ -82,7 +82,6 @@ class Reply(msgspec.Struct, array_like=True):
     error: ErrorInfo | None = None
 
 
-encode_message = encode
 decode_message = decoder(Message).decode
 decode_reply = decoder(Reply).decode
 

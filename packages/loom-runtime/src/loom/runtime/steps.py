@@ -68,7 +68,8 @@ class StepRunner:
                 crash_point("step.after")
                 return StepOutcome(value=self._encode(name, function, value))
             except asyncio.CancelledError:
-                if asyncio.current_task() is not None and asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
                     raise
                 error: BaseException = RuntimeError(f"step {name} was cancelled from within")
                 unknown = True
