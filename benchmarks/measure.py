@@ -52,7 +52,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 async def drive(call: Callable[[int], Awaitable[object]], total: int, in_flight: int) -> tuple[float, list[float]]:
-    """Make ``call(n)`` for every n below ``total``, ``in_flight`` at a time: calls a second, and each one's seconds, sorted."""
+    """Make ``call(n)`` for every n below ``total``, ``in_flight`` at a time: calls a second, and sorted seconds."""
     latencies: list[float] = []
     numbers = iter(range(total))
 
