@@ -173,3 +173,23 @@ def test_the_context_hands_its_clock_on(builtin_only: AdapterRegistry) -> None:
 
     locks = builtin_only.open("locks", "memory://", AdapterContext(Stopped()))
     assert isinstance(locks._clock, Stopped)  # type: ignore[attr-defined]
+
+
+def test_a_url_may_name_several_hosts() -> None:
+    url = LoomURL.parse("redis+cluster://user:p%40ss@A.example:7000,b:7001,[::1]:7002,d/2?timeout=3")
+    assert url.hosts == (("a.example", 7000), ("b", 7001), ("::1", 7002), ("d", None))
+    assert (url.host, url.port, url.username, url.password) == (
+        "a.example:7000,b:7001,[::1]:7002,d",
+        None,
+        "user",
+        "p@ss",
+    )
+    assert str(url) == "redis+cluster://***@a.example:7000,b:7001,[::1]:7002,d/2?timeout=3"
+    assert LoomURL.parse("redis://h:6379/0").hosts == (("h", 6379),)
+    assert LoomURL.parse("memory://").hosts == ()
+
+
+@pytest.mark.parametrize("hosts", ["a:1,b:99999", "a:1,b:x", "a,,b", ",a"])
+def test_one_wrong_host_of_several_is_refused(hosts: str) -> None:
+    with pytest.raises(ConfigurationError, match="host or the port"):
+        LoomURL.parse(f"redis+cluster://{hosts}/0")

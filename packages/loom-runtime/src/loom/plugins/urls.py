@@ -17,7 +17,11 @@ T = TypeVar("T")
 
 
 class LoomURL(msgspec.Struct, frozen=True):
-    """A parsed adapter URL. ``str()`` and ``repr()`` never show credentials; ``raw`` is for drivers only."""
+    """A parsed adapter URL. ``str()`` and ``repr()`` never show credentials; ``raw`` is for drivers only.
+
+    A URL may name several hosts, ``redis+cluster://a:7000,b:7001``: then ``host`` is that whole list and ``port`` is
+    None; ``hosts`` has them one by one in either case.
+    """
 
     scheme: str
     raw: str
@@ -40,7 +44,12 @@ class LoomURL(msgspec.Struct, frozen=True):
             raise ConfigurationError(f"{scheme}://…: write # as %23; what follows a bare # would be lost")
         try:
             parts = urlsplit(text)
-            port = parts.port
+            listed = parts.netloc.rpartition("@")[2] if "," in parts.netloc.rpartition("@")[2] else ""
+            port = None if listed else parts.port
+            for one in listed.split(","):
+                _ = urlsplit(f"//{one}").port
+                if listed and not urlsplit(f"//{one}").hostname:
+                    raise ValueError("a host is empty")
         except ValueError:
             # Not chained: the cause repeats a part of the URL, and that may be one of the password.
             raise ConfigurationError(
@@ -52,11 +61,19 @@ class LoomURL(msgspec.Struct, frozen=True):
             raw=text,
             username=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
-            host=parts.hostname or "",
+            host=listed.lower() or parts.hostname or "",
             port=port,
             path=unquote(parts.path),
             query=dict(parse_qsl(parts.query, keep_blank_values=True)),
         )
+
+    @property
+    def hosts(self) -> tuple[tuple[str, int | None], ...]:
+        """Every host with its port, None where the URL gives none; empty when there is no host."""
+        if "," not in self.host:
+            return ((self.host, self.port),) if self.host else ()
+        parts = [urlsplit(f"//{one}") for one in self.host.split(",")]
+        return tuple((part.hostname or "", part.port) for part in parts)
 
     def __str__(self) -> str:
         credentials = "***@" if self.username or self.password else ""
