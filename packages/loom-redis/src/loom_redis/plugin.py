@@ -1,0 +1,34 @@
+"""The plugin: declares the adapters of this package without importing a driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from loom.plugins import AdapterSpec, Durability, Feature, PortName, Reach, hookimpl
+
+__all__ = ["loom_register_adapters"]
+
+_SCHEMES = ("redis", "rediss", "unix")
+
+_ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {}
+
+
+@hookimpl
+def loom_register_adapters() -> Iterable[AdapterSpec]:
+    """Every port but blobs under every scheme of Redis."""
+    return _specs()
+
+
+def _specs() -> Iterator[AdapterSpec]:
+    for scheme in _SCHEMES:
+        for port, (target, features) in _ADAPTERS.items():
+            yield AdapterSpec(
+                port=port,
+                scheme=scheme,
+                target=target,
+                durability=Durability.MACHINE,
+                reach=Reach.HOST if scheme == "unix" else Reach.NETWORK,
+                features=features,
+                distribution="loom-redis",
+                summary="a Redis server; durable as its append-only file says",
+            )
