@@ -7,10 +7,11 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ...errors import LoomError, StoreUnavailableError
 from ...plugins.urls import AdapterContext, LoomURL
@@ -24,6 +25,9 @@ Work = Callable[[sqlite3.Connection], Any]
 GroupedWork = Callable[[sqlite3.Connection, list[Any]], list[Any]]
 
 _POLL_SECONDS = 0.01
+_QUICK_SECONDS = 0.001
+"""A transaction on the event loop holds up everything else for as long as it takes: only a disk this quick may."""
+_LOCK_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.05, 0.1)
 
 
 class Database:
@@ -34,19 +38,28 @@ class Database:
     run again, each in a transaction of its own. ``read`` runs on another connection and sees every write reported
     before. Several processes may open one file; their transactions exclude each other.
 
+    While commits take less than ``quick_commit`` seconds, writes that ask for it run on the event loop (0: never).
+
     ``start`` and ``close`` are counted, so every adapter of the file calls both.
     """
 
-    def __init__(self, path: str | Path, *, synchronous: str = "FULL", busy_timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        synchronous: str = "FULL",
+        busy_timeout: float = 30.0,
+        quick_commit: float = _QUICK_SECONDS,
+    ) -> None:
         if synchronous.upper() not in ("OFF", "NORMAL", "FULL", "EXTRA"):
             raise ValueError(f"synchronous={synchronous!r}: use FULL (default), EXTRA, NORMAL or OFF")
         self.path = Path(path)
         self.synchronous = synchronous.upper()
         self.busy_timeout = busy_timeout
+        self.quick_commit = quick_commit
         self._users = 0
         self._writer: _Worker | None = None
         self._reader: _Worker | None = None
-        self._watch: sqlite3.Connection | None = None
         self._version = 0
         self._poller: asyncio.Task[None] | None = None
         self._waiters: set[asyncio.Future[None]] = set()
@@ -57,10 +70,10 @@ class Database:
         if self._writer is not None:
             return
         try:
-            self._writer = _Worker(self._connect, transaction="BEGIN IMMEDIATE", done=self._notify, path=self.path)
+            self._writer = _Worker(self._connect, transaction="BEGIN IMMEDIATE", done=self._notify, path=self.path,
+                                   patience=self.busy_timeout, quick=self.quick_commit)  # fmt: skip
             self._reader = _Worker(self._connect, transaction="BEGIN", done=None, path=self.path)
-            self._watch = self._connect()
-            self._version = self._data_version()
+            self._version = self._writer.version_here() or 0
         except BaseException:
             self._users -= 1
             await self._shut()
@@ -91,11 +104,16 @@ class Database:
 
         Items keep their order; the group runs where its first item stood among the other functions of the
         transaction. For hot paths: one statement can then serve many callers, and waiters of ``changed`` in this
-        process are not woken for it. ``at_once`` hands it to an idle writer without waiting for others of the moment:
-        for callers that have collected those themselves.
+        process are not woken for it. ``at_once`` gives it to an idle writer without waiting for others of the moment,
+        for callers that have collected those themselves; while the disk is quick and nobody else is writing, it is
+        even run on the spot, which saves the way to the writer's thread and back.
         """
         if self._writer is None:
             raise StoreUnavailableError(f"{self.path} is not open; call start() first", path=str(self.path))
+        if at_once and (outcome := self._writer.try_here(work, item)) is not _NOT_HERE:
+            if isinstance(outcome, _Failure):
+                raise outcome.error
+            return cast(Outcome, outcome)
         result: Outcome = await self._writer.submit(work, item, at_once)
         return result
 
@@ -157,17 +175,16 @@ class Database:
         self._waiters.clear()
 
     async def _poll(self) -> None:
-        while self._waiters and self._watch is not None:
-            version = self._data_version()
+        """Look for commits of others. The writer's own connection is asked, since its own commits don't count there."""
+        while self._waiters and self._writer is not None:
+            version = self._writer.version_here()
+            if version is None:
+                version = await self._writer.submit(_data_version)
             if version != self._version:
                 self._version = version
                 self._notify()
                 return
             await asyncio.sleep(_POLL_SECONDS)
-
-    def _data_version(self) -> int:
-        assert self._watch is not None
-        return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -192,20 +209,25 @@ class Database:
             if worker is not None:
                 await worker.close()
         self._writer = self._reader = None
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
 
+
+_NOT_HERE: Any = object()
+"""What ``try_here`` says when the thread has to do it."""
 
 _ALONE: Any = object()
 """The item of a function that is called for itself and not for a group."""
+
+_NOBODY: Any = None
 
 _Job = tuple[Any, Any, asyncio.Future[Any]]
 """A function, its item, and who waits for the outcome."""
 
 
 class _Worker:
-    """A connection on its own thread. Functions submitted while it is busy make up its next transaction."""
+    """A connection on its own thread. Functions submitted while it is busy make up its next transaction.
+
+    With ``patience`` the connection never waits for another process's lock; the thread does, for so many seconds.
+    """
 
     def __init__(
         self,
@@ -214,8 +236,15 @@ class _Worker:
         transaction: str,
         done: Callable[[], None] | None,
         path: Path,
+        patience: float | None = None,
+        quick: float = 0.0,
     ) -> None:
         self._connection = connect()
+        if patience is not None:
+            self._connection.execute("PRAGMA busy_timeout=0")
+        self._patience = patience or 0.0
+        self._quick = quick
+        self._seconds = quick
         self._transaction = transaction
         self._done = done
         self._path = path
@@ -243,6 +272,20 @@ class _Worker:
             else:
                 self._loop.call_soon(self._dispatch)
         return future
+
+    def try_here(self, work: GroupedWork, item: Any) -> Any:
+        """Run a transaction of one on this thread; _NOT_HERE when another runs, waits, or the disk is too slow.
+
+        A quick estimate is needed to begin with, so the thread's transactions set it, and so does each of these.
+        """
+        if self._busy or self._waiting or self._closed or self._seconds >= self._quick:
+            return _NOT_HERE
+        outcomes = self._transact([(work, item, _NOBODY)], alone=True, patience=0.0)
+        return _NOT_HERE if outcomes is None else outcomes[0]
+
+    def version_here(self) -> int | None:
+        """A number that changes with every commit of another connection; None when the thread has the connection."""
+        return None if self._busy or self._closed else _data_version(self._connection)
 
     async def close(self) -> None:
         self._closed = True
@@ -281,14 +324,17 @@ class _Worker:
                 outcomes = [(self._transact([job], alone=True) or [None])[0] for job in batch]
             self._loop.call_soon_threadsafe(self._finish, batch, outcomes)
 
-    def _transact(self, batch: list[_Job], *, alone: bool = False) -> list[Any] | None:
-        """The outcomes, or None when one of several failed and each must be tried alone."""
+    def _transact(self, batch: list[_Job], *, alone: bool = False, patience: float | None = None) -> list[Any] | None:
+        """The outcomes; None when one of several failed and each must be tried alone, or the lock was not free."""
         connection, committing = self._connection, False
         try:
-            connection.execute(self._transaction)
+            if not self._begin(self._patience if patience is None else patience):
+                return None
             outcomes = _run_all(connection, batch)
-            committing = True
+            committing, began = True, time.perf_counter()
             connection.execute("COMMIT")
+            # The last few count most: a disk that slows down is noticed after a handful of transactions.
+            self._seconds += (time.perf_counter() - began - self._seconds) / 8
             return outcomes
         except Exception as error:
             try:
@@ -305,6 +351,22 @@ class _Worker:
                 failure = error
             return [_Failure(failure)] * len(batch)
 
+    def _begin(self, patience: float) -> bool:
+        """Begin a transaction; False when the lock was not free and nobody wanted to wait for it."""
+        until, pauses = time.monotonic() + patience, iter(_LOCK_PAUSES)
+        while True:
+            try:
+                self._connection.execute(self._transaction)
+                return True
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if patience == 0.0:
+                    return False
+                if time.monotonic() >= until:
+                    raise
+            time.sleep(next(pauses, _LOCK_PAUSES[-1]))
+
 
 def _run_all(connection: sqlite3.Connection, batch: list[_Job]) -> list[Any]:
     outcomes: list[Any] = [None] * len(batch)
@@ -320,6 +382,10 @@ def _run_all(connection: sqlite3.Connection, batch: list[_Job]) -> list[Any]:
             for member, result in zip(members, results, strict=True):
                 outcomes[member] = result
     return outcomes
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 class _Failure:
