@@ -10,7 +10,9 @@ __all__ = ["loom_register_adapters"]
 
 _SCHEMES = ("redis", "rediss", "unix")
 
-_ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {}
+_ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
+    "journal": ("loom_redis.journal:RedisJournalStore", frozenset({Feature.FENCING})),
+}
 
 
 @hookimpl
