@@ -295,7 +295,7 @@ class Loom:
     def _member(self) -> Member:
         return Member(
             id=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
-            serves=tuple(sorted([*self.actors, *self.workflows])),
+            serves=(*(f"actor/{name}" for name in self.actors), *(f"run/{name}" for name in self.workflows)),
             host=socket.gethostname(),
             pid=os.getpid(),
             version=__version__,

@@ -55,6 +55,9 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_message_bytes: int = 4 * 1024 * 1024
     """The largest encoded message, result or state, in bytes."""
 
+    unserved_window: float = 3600.0
+    """How long a request waits for a host that has code for its type before it becomes a dead letter."""
+
     drain_seconds: float = 30.0
     """How long a stopping host lets turns under way finish; 0 stops without waiting."""
 

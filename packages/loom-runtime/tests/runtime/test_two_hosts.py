@@ -12,7 +12,7 @@ from loom import Actor, Loom
 from loom.errors import FencedError
 from loom.ports import Append
 from loom.runtime.messages import shard_of
-from loom.runtime.placement import preferred_owner
+from loom.runtime.rendezvous import preferred_owner
 
 from .bank import Account
 from .place import SHARDS, Place, eventually, journal

@@ -189,8 +189,10 @@ async def _redrive(session: Session, dead: Dead, message: Message | None) -> dic
         message, id=new_id, sent_at=now, expires_at=now + life, deadline=now + life, memory=0.0, chain=(),
         fingerprint=b"", reply_to="", ticket="",
     )  # fmt: skip
-    # The queue's name says which shard it is, so the fleet's own number of shards is not needed here.
-    outgoing = msgspec.structs.replace(envelope(new, 1, session.codecs, now), queue=dead.queue)
+    # The queue's name says which shard it is, so the fleet's own number of shards is not needed here. What was given
+    # up in the mailbox of its type begins again in that of the shard: who has the code may be another by now.
+    mailbox = "/".join(dead.queue.split("/")[:3])
+    outgoing = msgspec.structs.replace(envelope(new, 1, session.codecs, now), queue=mailbox)
     await session.queue.send(outgoing)
     await session.queue.discard(dead.queue, [dead.id])
     return {"queue": dead.queue, "id": dead.id, "new_id": new.id}

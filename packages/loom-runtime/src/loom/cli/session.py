@@ -60,9 +60,9 @@ class Session:
     async def require_host(self, kind: str, name: str) -> None:
         """Raise, before anything is sent, when no living host has code for the actor type or workflow ``name``."""
         members = await self.coordination.members()
-        if any(name in member.serves for member in members):
+        if any(f"{kind if kind == 'actor' else 'run'}/{name}" in member.serves for member in members):
             return
-        served = sorted({other for member in members for other in member.serves})
+        served = sorted({other.partition("/")[2] for member in members for other in member.serves})
         there = f"hosts are running that serve {', '.join(served)}" if served else "no host is running here"
         places = ", ".join(dict.fromkeys(str(self.app.settings.url_for(p)[0]) for p in ("coordination", "queue")))
         error = UnknownActorError if kind == "actor" else UnknownWorkflowError

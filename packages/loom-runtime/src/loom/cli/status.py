@@ -92,7 +92,8 @@ async def _fleet(session: Session) -> dict[str, Any]:
         "members": [
             {
                 "id": member.id, "host": member.host, "pid": member.pid, "version": member.version,
-                "started_at": member.started_at, "draining": member.draining, "serves": list(member.serves),
+                "started_at": member.started_at, "draining": member.draining,
+                "serves": sorted({name.partition("/")[2] for name in member.serves}),
                 "shards": owned[member.id],
             }
             for member in members

@@ -1,7 +1,7 @@
 """The ports: what the runtime asks of storage, queues, locks and coordination. One abstract class a file."""
 
 from .blobs import BlobInfo, BlobPage, BlobStore
-from .coordination import CoordinationAdapter, Member, ShardLease
+from .coordination import CoordinationAdapter, Member, ShardLease, TypeLease
 from .documents import (
     Collection,
     Condition,
@@ -60,6 +60,7 @@ __all__ = [
     "Snapshot",
     "StateRecord",
     "StateStore",
+    "TypeLease",
     "check_indexed",
     "check_key",
     "conflict",

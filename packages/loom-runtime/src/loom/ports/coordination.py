@@ -9,11 +9,13 @@ import msgspec
 
 from .port import Port
 
-__all__ = ["CoordinationAdapter", "Member", "ShardLease"]
+__all__ = ["CoordinationAdapter", "Member", "ShardLease", "TypeLease"]
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A host. ``serves`` are the actor types and workflow names it has code for; ``started_at`` is Unix time."""
+    """A host. ``serves`` are the types that it has code for, as streams begin with them: ``actor/TYPE`` and
+    ``run/WORKFLOW``; ``started_at`` is Unix time.
+    """
 
     id: str
     serves: tuple[str, ...] = ()
@@ -24,12 +26,28 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool = False
 
 
+class TypeLease(msgspec.Struct, frozen=True):
+    """Who has the streams of one type in a shard instead of the shard's owner; ``owner`` is empty when nobody has.
+
+    Its ``epoch`` is higher than every other that the shard and its types have had before.
+    """
+
+    shard: int
+    type: str
+    owner: str
+    epoch: int
+
+
 class ShardLease(msgspec.Struct, frozen=True):
-    """A shard's owner. ``epoch`` grows by one with every change of owner: it is the fence of the owner's appends."""
+    """A shard's owner. ``epoch`` grows with every change of owner: it is the fence of the owner's appends.
+
+    ``types`` are those that are set apart: none, where every host serves the same.
+    """
 
     shard: int
     owner: str
     epoch: int
+    types: tuple[TypeLease, ...] = ()
 
 
 class CoordinationAdapter(Port):
@@ -84,6 +102,33 @@ class CoordinationAdapter(Port):
     @abstractmethod
     async def owners(self) -> dict[int, ShardLease]:
         """Every owned shard. A lease whose owner has died is listed until somebody claims the shard."""
+
+    async def set_apart(self, member_id: str, units: Iterable[tuple[int, str]]) -> list[TypeLease]:
+        """Set types apart, as the owner of their shards that has no code for them: somebody else may claim them.
+
+        Returns the leases of those that are set apart now; one in a shard that ``member_id`` does not own is left out.
+        A fleet whose adapter returns nothing, as this does, must serve the same types on every host.
+        """
+        return []
+
+    async def claim_types(self, member_id: str, units: Iterable[tuple[int, str]]) -> list[TypeLease]:
+        """Take types in shards, setting them apart if need be; returns what one now has of them.
+
+        Refused, and left out: a type that another living member has, and one that the living owner of the shard
+        serves. The owner of the shard itself gets what is set apart already. Raises NotAMemberError.
+        """
+        return []
+
+    async def release_types(self, member_id: str, units: Iterable[tuple[int, str]]) -> None:
+        """Give back types that one has; they stay set apart. Others are left alone."""
+        return
+
+    async def reunite(self, member_id: str, units: Iterable[tuple[int, str]]) -> dict[int, int]:
+        """End that types are set apart, as the owner of their shards who has claimed them too.
+
+        Returns the new epochs of the shards in which that was done: higher than those that the types had.
+        """
+        return {}
 
     @abstractmethod
     async def lead(self, role: str, member_id: str) -> bool:

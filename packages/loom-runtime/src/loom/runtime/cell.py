@@ -76,7 +76,7 @@ class Cell(ABC):
     async def append_as(self, entry_id: str, events: list[Event]) -> None:
         """Commit one entry under an id made before."""
         head, host = self.head, self.host
-        fence = max(host.placement.epochs.get(self.shard, 0), 0)
+        fence = host.placement.fence(self.stream, self.shard)
         data = encode_entry(events, host.codecs)
         await host.committer.append(Append(self.stream, head.seq, head.entry_id, entry_id, data, fence))
         self.head = Head(head.seq + 1, entry_id, fence, head.snapshot_seq)

@@ -37,21 +37,22 @@ from .exclusive import Exclusive
 from .ids import Ids
 from .inbox import Inbox
 from .job import Job
-from .messages import Kind, Message, Reply, derived_id, shard_of, split_stream
+from .messages import Kind, Message, Reply, derived_id, mailbox_queue, shard_of, split_stream, type_mailbox, type_of
 from .outbox import Outbox
 from .pending import PendingRecord, PendingRecords
 from .placement import Placement
+from .relay import Relay
 from .router import Router
 from .run_cell import RunCell
 from .steps import StepRunner
 from .timers import Timers
 from .turn import tracking_task_factory
+from .types_apart import Unit
 
 __all__ = ["Host"]
 
 _FIRST_RETRY = 0.5
 _LONGEST_RETRY = 60.0
-_UNKNOWN_TYPE_WINDOW = 60.0
 _SWEEP = 5.0
 _INFRASTRUCTURE = (
     StoreUnavailableError, JournalError, QueueError, CoordinationError, NotRunningError, OutcomeUnknownError,
@@ -88,8 +89,12 @@ class Host:
         self.placement = Placement(coordination, member, options.shards, clock, self.background)
         self.placement.on_gained = self._recover
         self.placement.on_losing = self._hand_over
+        self.placement.types.on_gained = self._recover_types
+        self.placement.types.on_losing = self._hand_over_types
         self.outbox = Outbox(queue, clock, self.background, options.shards, codecs)
         self.inbox = Inbox(self)
+        self.relay = Relay(self)
+        self.placement.types.on_at_home = self.relay.reunite
         self.timers = Timers(clock, self.background)
         self.steps = StepRunner(clock, interceptors)
         self.router = Router(queue, clock, self.background, member.id, options.shards, codecs, self)
@@ -128,6 +133,7 @@ class Host:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(1.0, self.options.drain_seconds)):
                 await self.outbox.drain()
+                await self.relay.drain()
                 await self.inbox.close()
                 await self.committer.close()
         with suppress(Exception):
@@ -149,9 +155,13 @@ class Host:
         """
         return stream in self.cells or self._holds(stream, waited_for)
 
-    def _holds(self, stream: str, waited_for: bool) -> bool:
-        shard = shard_of(stream, self.options.shards)
-        return self.placement.owns(shard) or (waited_for and shard in self.placement.epochs)
+    def _holds(self, stream: str, waited_for: bool = False) -> bool:
+        return self.placement.has(stream, shard_of(stream, self.options.shards), leaving=waited_for)
+
+    def has_code(self, stream: str) -> bool:
+        """Whether this host has the actor type or workflow of a stream."""
+        kind, name, _ = split_stream(stream)
+        return name in (self.actors if kind == "actor" else self.workflows)
 
     def deliver(self, job: Job) -> None:
         """Give a request to its actor or run, activating it if need be. Never raises: the answer says it all."""
@@ -168,7 +178,10 @@ class Host:
         try:
             cell = self.cell(job.message.stream)
         except (UnknownActorError, UnknownWorkflowError) as error:
-            self.background.spawn(self._unknown_type(job, error), "loom unknown type")
+            if job.delivery is not None:
+                self.relay.put(job)
+            else:
+                self.background.spawn(self._ask_elsewhere(job, error), "loom unserved")
             return
         cell.deliver(job)
 
@@ -181,21 +194,28 @@ class Host:
         if kind == "actor":
             actor = self.actors.get(name)
             if actor is None:
-                raise UnknownActorError(
-                    f"no actor type {name!r} here; this host serves: {', '.join(sorted(self.actors)) or 'none'}. "
-                    "Add it to Loom(actors=[…])", actor=name,
-                )  # fmt: skip
+                raise self.no_code(stream)
             cell = ActorCell(self, stream, actor, key)
         else:
             workflow = self.workflows.get(name)
             if workflow is None:
-                raise UnknownWorkflowError(
-                    f"no workflow {name!r} here; this host serves: {', '.join(sorted(self.workflows)) or 'none'}. "
-                    "Add it to Loom(workflows=[…])", workflow=name,
-                )  # fmt: skip
+                raise self.no_code(stream)
             cell = RunCell(self, stream, workflow, key)
         self.cells[stream] = cell
         return cell
+
+    def no_code(self, stream: str) -> LoomError:
+        """What somebody hears who asks for a type that neither this host nor another serves."""
+        kind, name, _ = split_stream(stream)
+        if kind == "actor":
+            return UnknownActorError(
+                f"no actor type {name!r} here; this host serves: {', '.join(sorted(self.actors)) or 'none'}. "
+                "Add it to Loom(actors=[…])", actor=name,
+            )  # fmt: skip
+        return UnknownWorkflowError(
+            f"no workflow {name!r} here; this host serves: {', '.join(sorted(self.workflows)) or 'none'}. "
+            "Add it to Loom(workflows=[…])", workflow=name,
+        )  # fmt: skip
 
     def drop(self, cell: Cell) -> None:
         """Forget a cell."""
@@ -342,7 +362,7 @@ class Host:
     def redirect(self, job: Job) -> None:
         """The stream is not, or no longer, this cell's: try again where it is."""
         job.redirects += 1
-        owned = self.placement.owns(shard_of(job.message.stream, self.options.shards))
+        owned = self._holds(job.message.stream)
         if job.delivery is not None:
             if owned and not self.stopping and job.redirects < 10:
                 self.deliver(job)
@@ -372,7 +392,7 @@ class Host:
 
     def _wake(self, stream: str) -> None:
         self._alarms.pop(stream, None)
-        if self.stopping or not self.placement.owns(shard_of(stream, self.options.shards)):
+        if self.stopping or not self._holds(stream):
             return
         try:
             self.cell(stream).resume()
@@ -381,14 +401,26 @@ class Host:
 
     async def _recover(self, shards: list[int]) -> None:
         """Resume what newly owned shards have in hand: what their last owner had read, and what is pending."""
+        await self.inbox.inherit([mailbox_queue(shard) for shard in shards])
+        await self._resume_pending(shards, None)
+
+    async def _recover_types(self, units: list[Unit]) -> None:
+        """The same for types in shards of others."""
+        await self.inbox.inherit([type_mailbox(*unit) for unit in units])
+        await self._resume_pending(sorted({shard for shard, _ in units}), set(units))
+
+    async def _resume_pending(self, shards: list[int], units: set[Unit] | None) -> None:
         now = self.clock.now()
-        await self.inbox.inherit(shards)
 
         async def scan(shard: int) -> list[PendingRecord]:
             return [record async for record in self.pending.of_shard(shard)]
 
         for shard, records in zip(shards, await asyncio.gather(*map(scan, shards)), strict=True):
             for record in records:
+                if units is not None and (shard, type_of(record.stream)) not in units:
+                    continue
+                if not self._holds(record.stream):
+                    continue
                 if record.due is not None and record.due > now:
                     self.wake_at(record.due, record.stream)
                 else:
@@ -446,8 +478,19 @@ class Host:
 
     async def _hand_over(self, shards: list[int]) -> None:
         """Let go of shards: finish turns under way, drop the rest, give back what was read."""
-        losing = set(shards)
+        losing, kept = set(shards), self.placement.types.leases
         cells = [cell for cell in self.cells.values() if cell.shard in losing]
+        if kept:
+            cells = [cell for cell in cells if (cell.shard, type_of(cell.stream)) not in kept]
+        await self._let_go(cells, {mailbox_queue(shard) for shard in shards})
+
+    async def _hand_over_types(self, units: list[Unit]) -> None:
+        """The same for types in shards of others."""
+        losing = set(units)
+        cells = [cell for cell in self.cells.values() if (cell.shard, type_of(cell.stream)) in losing]
+        await self._let_go(cells, {type_mailbox(*unit) for unit in units})
+
+    async def _let_go(self, cells: list[Cell], queues: set[str]) -> None:
         for cell in cells:
             if isinstance(cell, ActorCell):
                 cell.leaving = True
@@ -458,7 +501,7 @@ class Host:
         for cell in cells:
             await cell.deactivate()
             self.drop(cell)
-        await self.inbox.give_back(losing)
+        await self.inbox.give_back(queues)
 
     # -- housekeeping --------------------------------------------------------------------------------------------
 
@@ -466,6 +509,11 @@ class Host:
         while True:
             await self.clock.sleep(min(_SWEEP, self.options.idle_seconds))
             await self.sweep()
+            if self.placement.types.apart:
+                try:
+                    await self.relay.sweep()
+                except Exception as error:
+                    self.log.warning("loom: what waits for code can't be looked at: %s", error)
 
     async def sweep(self) -> int:
         """Deactivate idle cells: those unused for ``idle_seconds``, then the least recently used above
@@ -489,17 +537,15 @@ class Host:
         await after
         self.inbox.settle(job, reply)
 
-    async def _unknown_type(self, job: Job, error: LoomError) -> None:
-        """Another host may have the code: delay and route; give up after a window, or when nobody serves the type."""
-        name = split_stream(job.message.stream)[1]
-        served = any(name in member.serves for member in await self.coordination.members())
-        age = self.clock.now() - job.message.sent_at
-        if job.delivery is not None and (served or _nobody_waits(job.message)) and age < _UNKNOWN_TYPE_WINDOW:
-            await self.inbox.retry(job.delivery, 1.0)
-        elif job.delivery is not None and _nobody_waits(job.message):
-            await self.inbox.dead_letter(job.delivery, str(error))
+    async def _ask_elsewhere(self, job: Job, error: LoomError) -> None:
+        """Somebody here asks for a type that is served elsewhere, now or in a while. A typo is told at once."""
+        message, future = job.message, job.future
+        if future is None:
+            self.log.warning("%s waits for a host that has its code: %s", message.stream, error)
+        elif message.deadline and not await self.relay.has_served(type_of(message.stream)):
+            self.answer(job, Reply(message.id, error=error_info(error)))
         else:
-            self.answer(job, Reply(job.message.id, error=error_info(error)))
+            await self.router.forward(message, future)
 
 
 def _trial_name(delivery_id: str) -> str:

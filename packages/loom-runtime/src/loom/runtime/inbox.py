@@ -13,7 +13,7 @@ from ..ports import Delivery, OutgoingMessage
 from .crashpoints import crash_point
 from .entries import unwrap, wrap
 from .job import Job
-from .messages import Kind, Reply, decode_message, mailbox_queue
+from .messages import Kind, Message, Reply, decode_message, mailbox_queue, shard_of, type_mailbox, type_of
 
 if TYPE_CHECKING:
     from .host import Host
@@ -64,21 +64,20 @@ class Inbox:
             await self._host.queue.nack(delivery)
         self._outstanding.clear()
 
-    async def give_back(self, shards: set[int]) -> None:
-        """Return what was read from shards that are going to another host and has not begun."""
-        queues = {mailbox_queue(shard) for shard in shards}
+    async def give_back(self, queues: set[str]) -> None:
+        """Return what was read from mailboxes that are going to another host and has not begun."""
         for receipt, delivery in list(self._outstanding.items()):
             if delivery.queue in queues:
                 self._outstanding.pop(receipt, None)
                 await self._host.queue.nack(delivery)
 
-    async def inherit(self, shards: Sequence[int]) -> None:
-        """Take over what the last owner of the shards had read and not acked, without waiting for its leases to end."""
+    async def inherit(self, queues: Sequence[str]) -> None:
+        """Take over what the last reader of mailboxes had not acked, without waiting for its leases to end."""
         try:
-            await self._host.queue.end_leases([mailbox_queue(shard) for shard in shards])
+            await self._host.queue.end_leases(queues)
         except Exception as error:
-            _log.warning("loom: what the last owner of %d shards had read comes when its leases end: %s",
-                         len(shards), error)  # fmt: skip
+            _log.warning("loom: what the last reader of %d mailboxes had read comes when its leases end: %s",
+                         len(queues), error)  # fmt: skip
 
     @property
     def outstanding(self) -> int:
@@ -125,6 +124,13 @@ class Inbox:
             self._outstanding.pop(delivery.receipt, None)
             await self._host.queue.nack(delivery)
 
+    async def moved(self, deliveries: Sequence[Delivery]) -> None:
+        """Ack what another mailbox holds now."""
+        await self._host.queue.ack(deliveries)
+        for delivery in deliveries:
+            self._outstanding.pop(delivery.receipt, None)
+            self._given_back.discard(delivery.id)
+
     def forget(self, delivery: Delivery) -> None:
         """Neither ack nor nack: the lease will end and the message come again."""
         self._outstanding.pop(delivery.receipt, None)
@@ -132,7 +138,7 @@ class Inbox:
     async def _read(self) -> None:
         host, pause = self._host, 0.05
         while True:
-            queues = [mailbox_queue(shard) for shard in host.placement.epochs if host.placement.owns(shard)]
+            queues = self._mailboxes()
             try:
                 if not queues:
                     await host.clock.sleep(0.1)
@@ -144,6 +150,7 @@ class Inbox:
                 await host.clock.sleep(pause)
                 pause = min(pause * 2, 5.0)
                 continue
+            apart = host.placement.types.apart
             for delivery in deliveries:
                 self._outstanding[delivery.receipt] = delivery
                 try:
@@ -151,9 +158,25 @@ class Inbox:
                 except Exception as error:
                     await self.dead_letter(delivery, f"it can't be read: {error}")
                     continue
-                host.deliver(Job(message, delivery=delivery))
+                if apart and self._is_apart(message, delivery):
+                    host.relay.put(Job(message, delivery=delivery))
+                else:
+                    host.deliver(Job(message, delivery=delivery))
             while len(self._outstanding) > 4 * _BATCH:
                 await asyncio.sleep(0.005)
+
+    def _mailboxes(self) -> list[str]:
+        placement = self._host.placement
+        queues = [mailbox_queue(shard) for shard in placement.epochs if placement.owns(shard)]
+        if placement.types.leases:
+            queues += [type_mailbox(*unit) for unit in placement.types.leases if unit not in placement.types.leaving]
+        return queues
+
+    def _is_apart(self, message: Message, delivery: Delivery) -> bool:
+        """Whether the request, read from its shard's mailbox, belongs into that of its type."""
+        shard = shard_of(message.stream, self._host.options.shards)
+        unit = (shard, type_of(message.stream))
+        return unit in self._host.placement.types.apart and delivery.queue == mailbox_queue(shard)
 
     async def _keep(self) -> None:
         while True:

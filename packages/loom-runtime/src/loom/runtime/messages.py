@@ -23,6 +23,8 @@ __all__ = [
     "run_stream",
     "shard_of",
     "split_stream",
+    "type_mailbox",
+    "type_of",
 ]
 
 
@@ -110,6 +112,11 @@ def split_stream(stream: str) -> tuple[str, str, str]:
     return kind, name, key
 
 
+def type_of(stream: str) -> str:
+    """What the streams of one actor type or workflow begin with: ``actor/TYPE`` or ``run/WORKFLOW``."""
+    return stream[: stream.index("/", stream.index("/") + 1)]
+
+
 def shard_of(stream: str, shards: int) -> int:
     """The shard of a stream: the same on every host, Python version and machine."""
     return int.from_bytes(blake2b(stream.encode(), digest_size=8).digest(), "big") % shards
@@ -123,6 +130,11 @@ def derived_id(*parts: str) -> str:
 def mailbox_queue(shard: int) -> str:
     """The queue that holds the requests to a shard's actors."""
     return f"loom/shard/{shard}"
+
+
+def type_mailbox(shard: int, type: str) -> str:
+    """The queue that holds the requests of one type where the shard's owner has no code for it."""
+    return f"loom/shard/{shard}/{type}"
 
 
 def reply_queue(member: str) -> str:

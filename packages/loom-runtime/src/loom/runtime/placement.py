@@ -5,27 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from hashlib import blake2b
 
 from ..clock import Clock
 from ..errors import NotAMemberError, ShardCountError
 from ..ports import CoordinationAdapter, Member
 from .background import Background
+from .messages import type_of
+from .rendezvous import preferred_owner
+from .types_apart import TypesApart, Unit
 
-__all__ = ["Placement", "preferred_owner"]
+__all__ = ["Placement"]
 
 _log = logging.getLogger("loom.placement")
-
-
-def preferred_owner(shard: int, members: Sequence[str]) -> str:
-    """Rendezvous hashing: of all members the one whose hash with the shard is highest. A join moves only its share."""
-    return max(members, key=lambda member: blake2b(f"{shard}\x00{member}".encode(), digest_size=8).digest())
 
 
 class Placement:
     """Joins the fleet, keeps this member alive, and takes and gives shards until each is where it should be.
 
     ``on_gained`` is awaited with new shards before they count as owned; ``on_losing`` before they are released.
+    What shards' owners have no code for is the matter of ``types``.
     """
 
     def __init__(
@@ -37,6 +35,7 @@ class Placement:
         self._clock = clock
         self._background = background
         self.epochs: dict[int, int] = {}
+        self.types = TypesApart(coordination, member, background)
         self._members = 1
         self._seen_at = clock.monotonic()
         self._unrecovered: set[int] = set()
@@ -71,6 +70,7 @@ class Placement:
     async def leave(self) -> None:
         """Release everything and leave the fleet."""
         self.epochs.clear()
+        self.types.clear()
         await self._coordination.leave(self.member.id)
 
     @property
@@ -82,8 +82,32 @@ class Placement:
         """Whether this host believes that the shard is its own, and is not handing it over."""
         return shard in self.epochs and shard not in self._leaving
 
+    def has(self, stream: str, shard: int, *, leaving: bool = False) -> bool:
+        """Whether the stream, which is in ``shard``, is this host's; with ``leaving`` also while it is handed over."""
+        types = self.types
+        if types.leases or types.apart:
+            unit = (shard, type_of(stream))
+            if unit in types.leases:
+                return leaving or unit not in types.leaving
+            if unit in types.apart:
+                return False
+        return shard in self.epochs and (leaving or shard not in self._leaving)
+
+    def fence(self, stream: str, shard: int) -> int:
+        """The fence of appends to the stream; 0 when it is not this host's."""
+        if self.types.leases:
+            epoch = self.types.leases.get((shard, type_of(stream)))
+            if epoch is not None:
+                return epoch
+        return self.epochs.get(shard, 0)
+
+    async def reunite(self, units: Sequence[Unit]) -> None:
+        """Let shards of this host have types again that were set apart and that it has the leases of."""
+        self.epochs.update(await self.types.reunite(units))
+
     async def reread(self) -> None:
-        """After a conflict: learn from the store which shards are still ours, before anything is activated again."""
+        """After a conflict: learn from the store what is still ours, before anything is activated again."""
+        await self.types.reread()
         owners = await self._coordination.owners()
         lost = []
         for shard in list(self.epochs):
@@ -92,6 +116,7 @@ class Placement:
                 lost.append(shard)
             else:
                 self.epochs[shard] = lease.epoch
+                self.types.own([lease])
         if lost:
             # Not awaited: it waits for turns under way, and the one that met the conflict is among them.
             self._background.spawn(self._lose(lost, release=False), "loom lost shards")
@@ -126,13 +151,18 @@ class Placement:
             self._balancing.cancel()
             await asyncio.wait([self._balancing])
             self._balancing = None
+        await self.types.lose(list(self.types.leases), release=False)
         await self._lose(list(self.epochs), release=False)
         await self._coordination.join(self.member)
 
     async def _balance(self) -> None:
-        members = [m.id for m in await self._coordination.members() if not m.draining]
-        if self.member.id not in members:
-            members.append(self.member.id)
+        members = [member for member in await self._coordination.members() if not member.draining]
+        if all(member.id != self.member.id for member in members):
+            members.append(self.member)
+        await self._balance_shards([member.id for member in members])
+        await self.types.balance(members)
+
+    async def _balance_shards(self, members: list[str]) -> None:
         self._members = len(members)
         if self._members == 1:
             if len(self.epochs) == self.shards and not self._unrecovered:
@@ -148,6 +178,7 @@ class Placement:
             leases = await self._coordination.claim(self.member.id, missing)
             gained = {lease.shard: lease.epoch for lease in leases}
             # Owned before recovery, so that what recovery finds can be activated.
+            self.types.own(leases)
             self.epochs.update(gained)
             self._unrecovered.update(gained)
         self._unrecovered &= self.epochs.keys()
@@ -172,5 +203,6 @@ class Placement:
             await self._coordination.release(self.member.id, shards)
 
     def _forget(self, shards: list[int]) -> None:
+        self.types.disown(shards)
         for shard in shards:
             self.epochs.pop(shard, None)

@@ -317,7 +317,7 @@ class RunCell(Cell):
         except JournalConflictError:
             self.retired = True
             await host.placement.reread()
-            if host.placement.owns(self.shard):
+            if host.placement.has(self.stream, self.shard):
                 host.wake_at(host.clock.now(), self.stream)
             for job, _ in waiting:
                 host.redirect(job)

@@ -9,7 +9,7 @@ import msgspec
 
 from ...clock import Clock, SystemClock
 from ...errors import CoordinationError, DocumentConflictError, NotAMemberError
-from ...ports.coordination import CoordinationAdapter, Member, ShardLease
+from ...ports.coordination import CoordinationAdapter, Member, ShardLease, TypeLease
 from ...ports.documents import Collection, Delete, Document, DocumentStore, Operation, Put, Query
 from ...ports.port import check_key
 from .base import DerivedStore
@@ -25,6 +25,7 @@ _ATTEMPTS = 100
 """Rounds of compare-and-set before giving up. Each lost round means that another member has got on."""
 
 Plan = Callable[[list[Document]], list[Operation]]
+Units = Iterable[tuple[int, str]]
 
 
 class DocumentCoordination(DerivedStore, CoordinationAdapter):
@@ -136,6 +137,72 @@ class DocumentCoordination(DerivedStore, CoordinationAdapter):
         leases = (_lease(document) for document in await self._all(_SHARDS))
         return {lease.shard: lease for lease in sorted(leases, key=lambda lease: lease.shard) if lease.owner}
 
+    async def set_apart(self, member_id: str, units: Units) -> list[TypeLease]:
+        check_key("member id", member_id)
+        wanted = _by_shard(units)
+
+        def plan(current: list[Document]) -> list[Operation]:
+            operations: list[Operation] = []
+            for document, types in _of(wanted, current):
+                apart = _types(document)
+                new = {name: {"owner": "", "epoch": 0} for name in types if name not in apart}
+                if new and document.body["owner"] == member_id:
+                    operations.append(_put(document, types=apart | new))
+            return operations
+
+        await self._change(_SHARDS, plan)
+        owned = {lease.shard: lease for lease in (await self.owners()).values() if lease.owner == member_id}
+        return [
+            lease for shard in wanted if shard in owned for lease in owned[shard].types if lease.type in wanted[shard]
+        ]
+
+    async def claim_types(self, member_id: str, units: Units) -> list[TypeLease]:
+        check_key("member id", member_id)
+        wanted = _by_shard(units)
+        for _ in range(_ATTEMPTS):
+            records = await self._all(_MEMBERS)
+            dead = await self._dead(records)
+            serves = {record.id: set(record.body["member"]["serves"]) for record in records if record.id not in dead}
+            if member_id not in serves:
+                raise _not_a_member(member_id)
+            mine, operations = _plan_types(member_id, wanted, await self._all(_SHARDS), serves)
+            if await self._apply(_SHARDS, operations):
+                return mine
+        raise _contended("claim_types", member_id)
+
+    async def release_types(self, member_id: str, units: Units) -> None:
+        check_key("member id", member_id)
+        wanted = _by_shard(units)
+
+        def plan(current: list[Document]) -> list[Operation]:
+            operations: list[Operation] = []
+            for document, types in _of(wanted, current):
+                freed = _without_owner(_types(document), member_id, types)
+                if freed is not None:
+                    operations.append(_put(document, types=freed))
+            return operations
+
+        await self._change(_SHARDS, plan)
+
+    async def reunite(self, member_id: str, units: Units) -> dict[int, int]:
+        check_key("member id", member_id)
+        wanted = _by_shard(units)
+        epochs: dict[int, int] = {}
+
+        def plan(current: list[Document]) -> list[Operation]:
+            operations: list[Operation] = []
+            for document, types in _of(wanted, current):
+                apart = _types(document)
+                ended = {name for name in types if name in apart and apart[name]["owner"] == member_id}
+                if ended and document.body["owner"] == member_id:
+                    epoch = epochs[int(document.id)] = _highest(document) + 1
+                    left = {name: lease for name, lease in apart.items() if name not in ended}
+                    operations.append(_put(document, epoch=epoch, types=left))
+            return operations
+
+        await self._change(_SHARDS, plan)
+        return epochs
+
     async def lead(self, role: str, member_id: str) -> bool:
         check_key("role", role)
         check_key("member id", member_id)
@@ -170,14 +237,19 @@ class DocumentCoordination(DerivedStore, CoordinationAdapter):
                 await self._liveness.forget(record.id)
 
     async def _free(self, member_id: str, shards: set[int] | None) -> None:
-        await self._change(
-            _SHARDS,
-            lambda current: [
-                Put(id=document.id, body={"owner": "", "epoch": document.body["epoch"]}, if_match=document.etag)
-                for document in current
-                if document.body["owner"] == member_id and (shards is None or int(document.id) in shards)
-            ],
-        )
+        """Free the shards; with ``shards`` None everything, types that are set apart included."""
+
+        def plan(current: list[Document]) -> list[Operation]:
+            operations: list[Operation] = []
+            for document in current:
+                owned = document.body["owner"] == member_id and (shards is None or int(document.id) in shards)
+                freed = _without_owner(_types(document), member_id, None) if shards is None else None
+                if owned or freed is not None:
+                    owner = "" if owned else document.body["owner"]
+                    operations.append(_put(document, owner=owner, types=_types(document) if freed is None else freed))
+            return operations
+
+        await self._change(_SHARDS, plan)
 
     async def _change(self, partition: str, plan: Plan) -> None:
         for _ in range(_ATTEMPTS):
@@ -218,16 +290,92 @@ def _plan(
         if owner != member_id:
             if owner in alive:
                 continue
-            epoch += 1
-            body = {"owner": member_id, "epoch": epoch}
-            etag = None if found is None else found.etag
-            operations.append(Put(id=str(shard), body=body, if_match=etag, create_only=found is None))
-        mine.append(ShardLease(shard, member_id, epoch))
+            if found is None:
+                epoch = 1
+                operations.append(Put(id=str(shard), body={"owner": member_id, "epoch": epoch}, create_only=True))
+            else:
+                epoch = _highest(found) + 1
+                operations.append(_put(found, owner=member_id, epoch=epoch))
+        mine.append(ShardLease(shard, member_id, epoch, () if found is None else _type_leases(found)))
     return mine, operations
 
 
+def _plan_types(
+    member_id: str, wanted: dict[int, set[str]], current: list[Document], serves: dict[str, set[str]]
+) -> tuple[list[TypeLease], list[Operation]]:
+    """What the member will have of ``wanted`` once the operations are applied. ``serves`` are the living members."""
+    mine: list[TypeLease] = []
+    operations: list[Operation] = []
+    for document, types in _of(wanted, current):
+        apart, epoch, owner = dict(_types(document)), _highest(document), document.body["owner"]
+        changed = False
+        for name in sorted(types):
+            found = apart.get(name)
+            holder = "" if found is None else found["owner"]
+            if holder != member_id:
+                at_home = found is None if owner == member_id else name in serves.get(owner, ())
+                if holder in serves or at_home:
+                    continue
+                epoch += 1
+                apart[name] = {"owner": member_id, "epoch": epoch}
+                changed = True
+            mine.append(TypeLease(int(document.id), name, member_id, int(apart[name]["epoch"])))
+        if changed:
+            operations.append(_put(document, types=apart))
+    return mine, operations
+
+
+def _by_shard(units: Units) -> dict[int, set[str]]:
+    wanted: dict[int, set[str]] = {}
+    for shard, name in units:
+        wanted.setdefault(shard, set()).add(name)
+    return wanted
+
+
+def _of(wanted: dict[int, set[str]], current: list[Document]) -> list[tuple[Document, set[str]]]:
+    return [(document, wanted[int(document.id)]) for document in current if int(document.id) in wanted]
+
+
+def _types(document: Document) -> dict[str, Any]:
+    found: dict[str, Any] = document.body.get("types", {})
+    return found
+
+
+def _highest(document: Document) -> int:
+    """The highest epoch that the shard or a type of it has."""
+    return max([int(document.body["epoch"]), *(int(lease["epoch"]) for lease in _types(document).values())])
+
+
+def _put(
+    document: Document, *, owner: str | None = None, epoch: int | None = None, types: dict[str, Any] | None = None
+) -> Put:
+    types = _types(document) if types is None else types
+    body: dict[str, Any] = {
+        "owner": document.body["owner"] if owner is None else owner,
+        "epoch": document.body["epoch"] if epoch is None else epoch,
+    }
+    if types:
+        body["types"] = types
+    return Put(id=document.id, body=body, if_match=document.etag)
+
+
+def _without_owner(apart: dict[str, Any], member_id: str, names: set[str] | None) -> dict[str, Any] | None:
+    """The types with those of the member given back; None when it has none of them."""
+    freed = {
+        name: {"owner": "", "epoch": lease["epoch"]}
+        for name, lease in apart.items()
+        if lease["owner"] == member_id and (names is None or name in names)
+    }
+    return apart | freed if freed else None
+
+
+def _type_leases(document: Document) -> tuple[TypeLease, ...]:
+    shard = int(document.id)
+    return tuple(TypeLease(shard, name, t["owner"], int(t["epoch"])) for name, t in sorted(_types(document).items()))
+
+
 def _lease(document: Document) -> ShardLease:
-    return ShardLease(int(document.id), document.body["owner"], int(document.body["epoch"]))
+    return ShardLease(int(document.id), document.body["owner"], int(document.body["epoch"]), _type_leases(document))
 
 
 def _not_a_member(member_id: str) -> NotAMemberError:
