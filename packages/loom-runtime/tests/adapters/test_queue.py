@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -114,3 +115,28 @@ def test_a_dedupe_window_comes_from_the_url(tmp_path: Path) -> None:
         (InMemoryMessageQueue, "memory://?dedupe_window=7"),
     ):
         assert cls.from_url(LoomURL.parse(url), AdapterContext()).dedupe_window == 7.0
+
+
+async def test_a_receive_that_is_cancelled_while_it_leases_gives_back_what_it_took(tmp_path: Path) -> None:
+    queue = SqliteMessageQueue(Database(tmp_path / "loom.db"))
+    await queue.start()
+    await queue.send_many([OutgoingMessage(queue="q", id=str(n), body=b"", group="g") for n in range(3)])
+    taken, gate, write = asyncio.Event(), asyncio.Event(), queue._database.write
+
+    async def slow(work: Any) -> Any:
+        result = await write(work)
+        taken.set()
+        await gate.wait()
+        return result
+
+    queue._database.write = slow  # type: ignore[method-assign, assignment]
+    receiving = asyncio.ensure_future(queue.receive(["q"], limit=10, lease=30.0, wait=5.0))
+    await taken.wait()
+    assert (await queue.depth("q")).leased == 3
+    receiving.cancel()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
+    assert (await queue.depth("q")).leased == 0
+    assert [delivery.id for delivery in await queue.receive(["q"], limit=10)] == ["0", "1", "2"]
+    await queue.close()

@@ -107,7 +107,8 @@ class MessageQueue(Port):
 
         Returns at once when something is ready, else waits up to ``wait`` seconds for it, without busy polling, and
         returns an empty list when nothing came. Higher priority first, then the order of sending; expired messages are
-        dropped. No queue of ``queues`` is starved by another.
+        dropped. No queue of ``queues`` is starved by another. A call that is cancelled leaves nothing leased: what it
+        has taken meanwhile it gives back.
         """
 
     @abstractmethod

@@ -41,6 +41,7 @@ class Placement:
         self._unrecovered: set[int] = set()
         self._balancing: asyncio.Task[None] | None = None
         self._leaving: set[int] = set()
+        self._stopping = False
         self.on_gained: Callable[[list[int]], Awaitable[None]] | None = None
         self.on_losing: Callable[[list[int]], Awaitable[None]] | None = None
         self._loop: asyncio.Task[None] | None = None
@@ -60,15 +61,19 @@ class Placement:
         self._loop = self._background.spawn(self._run(), "loom placement")
 
     async def stop(self) -> None:
-        """Stop balancing; what is owned stays owned until ``leave``."""
-        for task in (self._loop, self._balancing):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
-        self._loop = self._balancing = None
+        """Stop balancing; what is owned stays owned, and this member alive, until ``leave``."""
+        self._stopping = True
+        if self._balancing is not None:
+            self._balancing.cancel()
+            await asyncio.wait([self._balancing])
+            self._balancing = None
 
     async def leave(self) -> None:
         """Release everything and leave the fleet."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.wait([self._loop])
+            self._loop = None
         self.epochs.clear()
         self.types.clear()
         await self._coordination.leave(self.member.id)
@@ -130,10 +135,12 @@ class Placement:
                 await self._coordination.heartbeat(self.member.id)
                 self._seen_at = self._clock.monotonic()
                 # Beside the heartbeats: handing over waits for turns, and a host must not be taken for dead meanwhile.
-                if self._balancing is None or self._balancing.done():
+                if not self._stopping and (self._balancing is None or self._balancing.done()):
                     self._balancing = self._background.spawn(self._balance_again(), "loom balance")
             except NotAMemberError:
                 await self._rejoin()
+                if self._stopping:
+                    return
             except Exception as error:
                 _log.warning("loom: the fleet can't be reached: %s", error)
 
@@ -146,14 +153,15 @@ class Placement:
             _log.warning("loom: shards can't be balanced: %s", error)
 
     async def _rejoin(self) -> None:
-        _log.warning("loom: %s was declared dead; giving up its shards and joining again", self.member.id)
+        _log.warning("loom: %s was declared dead and gives up its shards", self.member.id)
         if self._balancing is not None:
             self._balancing.cancel()
             await asyncio.wait([self._balancing])
             self._balancing = None
         await self.types.lose(list(self.types.leases), release=False)
         await self._lose(list(self.epochs), release=False)
-        await self._coordination.join(self.member)
+        if not self._stopping:
+            await self._coordination.join(self.member)
 
     async def _balance(self) -> None:
         members = [member for member in await self._coordination.members() if not member.draining]

@@ -206,7 +206,13 @@ class SqliteMessageQueue(MessageQueue):
                     waiting.append(name)
             return taken
 
-        return await self._database.write(work)
+        taking = asyncio.ensure_future(self._database.write(work))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # The write goes on whether somebody waits for it or not, and nobody would ever ack what it leases.
+            await self._each(await taking, lambda c, held, now: tables.put_back(c, held, now, 0.0))
+            raise
 
     async def _each(
         self,
