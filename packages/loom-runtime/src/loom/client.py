@@ -139,6 +139,17 @@ class Client:
             message.id = request
         return await self._send(message)
 
+    async def run_to_end(self, stream: str, args: bytes) -> RunOutcome:
+        """Start a run, and wait for its outcome however long it takes."""
+        message = self._message(Kind.RUN, stream, "", args)
+        message.id = derived_id("start", stream)
+        message.deadline = self._clock.now() + _POLL
+        check_size(f"the arguments of {stream}", args, self._options.max_message_bytes)
+        self._check_open()
+        reply = await self._router.call(message, timeout=max(_POLL + 1.0, self._options.call_timeout))
+        outcome: RunOutcome = decode(_value(reply), RunOutcome)
+        return outcome if outcome.status != "running" else await self.wait_result(stream, None)
+
     async def wait_result(self, stream: str, timeout: float | None) -> RunOutcome:
         """Wait for the outcome of a run. Raises TimeoutError."""
         until = None if timeout is None else self._clock.monotonic() + timeout
@@ -171,9 +182,12 @@ class Client:
 
     async def _send(self, message: Message) -> bytes:
         check_size(f"the arguments of {message.stream}", message.args, self._options.max_message_bytes)
+        self._check_open()
+        return _value(await self._router.call(message, timeout=self._options.call_timeout))
+
+    def _check_open(self) -> None:
         if self._closed:
             raise NotRunningError("the app is not running; use 'async with app:' or 'async with app.client():'")
-        return _value(await self._router.call(message, timeout=self._options.call_timeout))
 
 
 class RunHandle(Generic[P, R]):
@@ -188,24 +202,26 @@ class RunHandle(Generic[P, R]):
 
     async def start(self, *args: P.args, **kwargs: P.kwargs) -> RunHandle[P, R]:
         """Start the run; durable when this returns. A run of this id that exists already is left as it is."""
-        if self._definition is not None:
-            encoded = self._definition.signature.encode(args, kwargs)
-        else:
-            encoded = encode(kwargs if kwargs else list(args))
         request = derived_id("start", self._stream)
-        await self._client.ask(Kind.START, self._stream, args=encoded, request=request)
+        await self._client.ask(Kind.START, self._stream, args=self._encoded(*args, **kwargs), request=request)
         return self
 
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Start the run and wait for its result, however long it takes."""
-        await self.start(*args, **kwargs)
-        return await self.result()
+        return self._result_of(await self._client.run_to_end(self._stream, self._encoded(*args, **kwargs)))
 
     async def result(self, timeout: float | None = None) -> R:
         """Wait for the result. Raises the run's own error, WorkflowCancelledError, or TimeoutError after ``timeout``
         s.
         """
-        outcome = await self._client.wait_result(self._stream, timeout)
+        return self._result_of(await self._client.wait_result(self._stream, timeout))
+
+    def _encoded(self, *args: P.args, **kwargs: P.kwargs) -> bytes:
+        if self._definition is not None:
+            return self._definition.signature.encode(args, kwargs)
+        return encode(kwargs if kwargs else list(args))
+
+    def _result_of(self, outcome: RunOutcome) -> R:
         if outcome.status == "cancelled":
             raise WorkflowCancelledError(f"{self._stream} was cancelled", stream=self._stream)
         if outcome.error is not None:

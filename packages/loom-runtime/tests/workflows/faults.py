@@ -25,13 +25,12 @@ class Faults:
         host = app.host
         self._wrap(host.journal, "append_many")
         if not self.only_entries:
-            self._wrap(host.pending, "put")
-            self._wrap(host.pending, "create")
+            self._wrap(host.pending, "write", as_future=True)
             self._wrap(host.queue, "send_many")
             self._wrap(host.queue, "ack")
         return self
 
-    def _wrap(self, owner: Any, name: str) -> None:
+    def _wrap(self, owner: Any, name: str, *, as_future: bool = False) -> None:
         inner: Callable[..., Awaitable[Any]] = getattr(owner, name)
 
         async def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -48,7 +47,10 @@ class Faults:
                 self.on_entry(mine)
             return result
 
-        setattr(owner, name, wrapped)
+        def begun(*args: Any, **kwargs: Any) -> asyncio.Task[Any]:
+            return asyncio.Task(wrapped(*args, **kwargs))
+
+        setattr(owner, name, begun if as_future else wrapped)
         self._undo = getattr(self, "_undo", [])
         self._undo.append((owner, name))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from loom import Actor, Context, workflow
+from loom import Actor, Context, Loom, workflow
 from loom.errors import InvalidArgumentsError, NotRunningError, RunNotFoundError
 
 LOG: list[Any] = []
@@ -105,19 +105,58 @@ async def test_a_one_step_run_is_two_entries_and_two_records(house: Any) -> None
     puts = 0
 
     def counting(write: Any) -> Any:
-        async def counted(*args: Any) -> Any:
+        def counted(*args: Any, **kwargs: Any) -> Any:
             nonlocal puts
             puts += 1
-            return await write(*args)
+            return write(*args, **kwargs)
 
         return counted
 
-    app.host.pending.put = counting(app.host.pending.put)
-    app.host.pending.create = counting(app.host.pending.create)
+    app.host.pending.write = counting(app.host.pending.write)
     before = app.host.committer.appends
     assert await app.workflow(simple, "s").run(1) == 1
     await house.until(lambda: puts == 2)
     assert app.host.committer.appends - before == 2
+
+
+async def test_whoever_runs_to_the_end_holds_up_no_signal(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if house.storage == "memory":
+        pytest.skip("another process is needed to come through the queue")
+    monkeypatch.setattr("loom.client._POLL", 3600.0)
+    await house.open(waiting)
+    caller, other = (Loom(workflows=[waiting], url=f"sqlite:///{house.folder}/loom.db", env="test") for _ in range(2))
+    async with caller.client() as first, other.client() as second:
+        ended = asyncio.ensure_future(first.workflow(waiting, "w").run())
+        handle = second.workflow(waiting, "w")
+
+        async def begun() -> bool:
+            with contextlib.suppress(RunNotFoundError):
+                return bool((await handle.status()).waiting_for)
+            return False
+
+        await house.until(begun)
+        async with asyncio.timeout(20):
+            await handle.signal("go", "on")
+            assert await ended == "on"
+        assert await first.workflow(waiting, "w").run() == "on", "a run that has ended gives its result at once"
+
+
+async def test_a_run_that_outlives_the_wait_is_waited_for_again(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = await house.open(waiting)
+    monkeypatch.setattr("loom.client._POLL", 0.01)
+    ended = asyncio.ensure_future(app.workflow(waiting, "w").run())
+    answers = 0
+    answer = app.host.answer
+
+    def counted(*args: Any) -> None:
+        nonlocal answers
+        answers += 1
+        answer(*args)
+
+    app.host.answer = counted
+    await house.until(lambda: answers >= 3, "the wait ends and begins anew")
+    await app.workflow(waiting, "w").signal("go", "on")
+    assert await ended == "on"
 
 
 @pytest.mark.parametrize("crash", [False, True])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from ..errors import UnindexedQueryError
+from ..errors import PortError, UnindexedQueryError
 from .port import Port
 
 __all__ = [
@@ -129,6 +130,30 @@ class DocumentStore(Port):
         DocumentConflictError, naming the id, when an ``if_match`` or ``create_only`` does not hold; TooLargeError;
         ValueError for a body that is not JSON.
         """
+
+    async def batch_many(
+        self, collection: str, batches: Sequence[tuple[str, Sequence[Operation]]]
+    ) -> list[list[Document | None] | PortError]:
+        """Apply several batches, ``(partition, operations)`` each, as ``batch`` does and each for itself.
+
+        One outcome per batch, in their order: what it wrote, or the error that it would have raised. Batches of one
+        partition are applied in their order. ValueError and InvalidKeyError for any of them are raised before anything
+        is applied where the store can tell, and may come after others were applied where it can't.
+        """
+        outcomes: list[list[Document | None] | PortError] = [[]] * len(batches)
+
+        async def apply(partition: str, indexes: list[int]) -> None:
+            for index in indexes:
+                try:
+                    outcomes[index] = await self.batch(collection, partition, batches[index][1])
+                except PortError as error:
+                    outcomes[index] = error
+
+        partitions: dict[str, list[int]] = {}
+        for index, (partition, _) in enumerate(batches):
+            partitions.setdefault(partition, []).append(index)
+        await asyncio.gather(*(apply(partition, indexes) for partition, indexes in partitions.items()))
+        return outcomes
 
     async def put(
         self,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from ..errors import NonDeterminismError
 
-__all__ = ["forbidden", "refused", "sealed"]
+__all__ = ["Sealed", "forbidden", "refused"]
 
 _REPLACEMENTS = {
     "create_task": "asyncio.create_task and TaskGroup: use ctx.gather",
@@ -54,12 +52,14 @@ def forbidden(what: str) -> NoReturn:
     raise refused(what)
 
 
-@contextmanager
-def sealed() -> Iterator[None]:
-    """Hide the running event loop from the code inside."""
-    running = asyncio._get_running_loop()
-    asyncio._set_running_loop(_SEALED)
-    try:
-        yield
-    finally:
-        asyncio._set_running_loop(running)
+class Sealed:
+    """Hides the running event loop from the code inside. A class, because every resumption of a run enters it."""
+
+    __slots__ = ("_running",)
+
+    def __enter__(self) -> None:
+        self._running = asyncio._get_running_loop()
+        asyncio._set_running_loop(_SEALED)
+
+    def __exit__(self, *_: object) -> None:
+        asyncio._set_running_loop(self._running)

@@ -21,7 +21,7 @@ from ..resources import Resources
 from ..workflow import Workflow
 from .asking import Asking, ContinueAsNew
 from .commands import Call, ChildResult, Command, Gather, Sleep, StartChild, Step, WaitSignal
-from .determinism import refused, sealed
+from .determinism import Sealed, refused
 from .entries import (
     CancelRequested,
     Event,
@@ -144,7 +144,9 @@ class Execution(Asking):
         strands = list(self._strands.values())
         self._strands.clear()
         self._ready.clear()
-        with sealed():
+        if not strands:
+            return
+        with Sealed():
             for strand in strands:
                 try:
                     strand.coroutine.close()
@@ -258,7 +260,7 @@ class Execution(Asking):
     def _drive(self) -> None:
         if not self._ready:
             return
-        with sealed():
+        with Sealed():
             while self._ready and self.finished is None:
                 self._advance(*self._ready.popleft())
                 if self._refusal is not None:

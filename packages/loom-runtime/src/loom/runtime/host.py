@@ -84,7 +84,7 @@ class Host:
         self.cells: dict[str, Cell] = {}
         self.ids = Ids()
         self.background = Background()
-        self.pending = PendingRecords(documents)
+        self.pending = PendingRecords(documents, self.background.spawn)
         self.committer = Committer(journal, clock, self.background)
         self.placement = Placement(coordination, member, options.shards, clock, self.background)
         self.placement.on_gained = self._recover

@@ -13,6 +13,7 @@ from ..ports import MAX_KEY_BYTES, check_key
 
 __all__ = [
     "READS",
+    "UNORDERED",
     "Kind",
     "Message",
     "Reply",
@@ -41,10 +42,14 @@ class Kind(enum.IntEnum):
     STATUS = 8  # read: what a run is doing
     GET = 9  # read: a published value
     RESULT = 10  # read: wait for a run's outcome
+    RUN = 11  # begin a run, and wait for its outcome
 
 
 READS = frozenset({Kind.STATUS, Kind.GET, Kind.RESULT})
-"""Requests that change nothing. They keep no order: one that waits for a result must not hold up what brings it."""
+"""Requests that change nothing."""
+
+UNORDERED = READS | {Kind.RUN}
+"""Requests that keep no order: one that waits for an outcome must not hold up what brings it."""
 
 
 class Message(msgspec.Struct, array_like=True, kw_only=True):

@@ -13,7 +13,7 @@ from ..ports import MessageQueue, OutgoingMessage
 from .background import Background
 from .crashpoints import crash_point
 from .entries import wrap
-from .messages import READS, Message, mailbox_queue, shard_of
+from .messages import UNORDERED, Message, mailbox_queue, shard_of
 
 __all__ = ["Outbox", "envelope"]
 
@@ -31,7 +31,7 @@ def envelope(message: Message, shards: int, codecs: tuple[PayloadCodec, ...], no
         queue=mailbox_queue(shard_of(message.stream, shards)),
         id=message.ticket or message.id,
         body=wrap(encode(message), codecs),
-        group="" if message.kind in READS else message.stream,
+        group="" if message.kind in UNORDERED else message.stream,
         delay=max(0.0, message.sent_at - now),
     )
 

@@ -7,13 +7,14 @@ due time, as the run's line in ``loom runs``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import msgspec
 
-from ..errors import DocumentConflictError
-from ..ports import Collection, Condition, Document, DocumentStore, Query
+from ..errors import DocumentConflictError, StoreUnavailableError
+from ..ports import Collection, Condition, Document, DocumentStore, Put, Query
 from .messages import split_stream
 
 __all__ = ["PENDING", "PendingRecord", "PendingRecords"]
@@ -37,11 +38,16 @@ class PendingRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     error: str | None = None
 
 
-class PendingRecords:
-    """The records of all shards, in one collection partitioned by shard."""
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
-    def __init__(self, documents: DocumentStore) -> None:
+
+class PendingRecords:
+    """The records of all shards, in one collection partitioned by shard. Records written in one moment go together."""
+
+    def __init__(self, documents: DocumentStore, spawn: Spawn = lambda work, name: asyncio.create_task(work)) -> None:
         self._documents = documents
+        self._spawn = spawn
+        self._writing: list[tuple[str, Put, asyncio.Future[bool]]] = []
 
     async def start(self) -> None:
         """Make the collection exist."""
@@ -49,15 +55,43 @@ class PendingRecords:
 
     async def put(self, shard: int, record: PendingRecord) -> None:
         """Write or replace the record of a stream; durable when it returns."""
-        await self._documents.put("pending", str(shard), record.stream, _body(record))
+        await self.write(shard, record)
 
-    async def create(self, shard: int, record: PendingRecord) -> bool:
-        """Write the record of a stream that should have none; False, and nothing written, when it has one."""
+    def write(self, shard: int, record: PendingRecord, *, create_only: bool = False) -> asyncio.Future[bool]:
+        """Begin to write the record of a stream; the future is True when it is durable.
+
+        With ``create_only`` it is False, and nothing is written, where the stream has a record.
+        """
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        put = Put(id=record.stream, body=_body(record), create_only=create_only)
+        self._writing.append((str(shard), put, future))
+        if len(self._writing) == 1:
+            self._spawn(self._write(), "loom records")
+        return future
+
+    async def _write(self) -> None:
+        writing, self._writing = self._writing, []
         try:
-            await self._documents.put("pending", str(shard), record.stream, _body(record), create_only=True)
-        except DocumentConflictError:
-            return False
-        return True
+            outcomes = await self._documents.batch_many("pending", [(shard, [put]) for shard, put, _ in writing])
+        except BaseException as error:
+            cause = error if isinstance(error, Exception) else StoreUnavailableError("interrupted", unknown=True)
+            for _, _, future in writing:
+                if not future.done():
+                    future.set_exception(cause)
+                    future.exception()  # not everybody waits to hear of it
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, _, future), outcome in zip(writing, outcomes, strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, list):
+                future.set_result(True)
+            elif isinstance(outcome, DocumentConflictError):
+                future.set_result(False)
+            else:
+                future.set_exception(outcome)
+                future.exception()
 
     async def remove(self, shard: int, stream: str) -> None:
         """The work is finished."""

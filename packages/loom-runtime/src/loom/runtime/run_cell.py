@@ -44,6 +44,8 @@ NEVER = 4_102_444_800.0
 """The due time of a run that only a signal can wake: far away, so that its record still counts as work in hand."""
 _RETRYABLE = (OutcomeUnknownError, StoreUnavailableError, OverloadedError, NotRunningError)
 _TRANSIENT = (OutcomeUnknownError, StoreUnavailableError)
+_MESSAGES = (Sent, ChildStarted)
+_WORK = (Step, Call)
 _LONGEST_PAUSE = 10.0
 _PARK = 5.0
 
@@ -185,7 +187,7 @@ class RunCell(Cell):
             return False
         job = self._mailbox[0]
         again = job.redirects or (job.delivery is not None and job.delivery.attempts)
-        return job.message.kind is Kind.START and not again
+        return job.message.kind in (Kind.START, Kind.RUN) and not again
 
     async def _stop(self, error: Exception) -> None:
         """The run can't go on here. Its journal is untouched;
@@ -280,10 +282,13 @@ class RunCell(Cell):
         if events and isinstance(events[0], RunStarted):
             self.run_history.started = events[0]
             self.run_history.since = self.run_history.since or events[0].at
-        outgoing = [e.message for e in outputs if isinstance(e, Sent | ChildStarted)]
+        outgoing = [e.message for e in outputs if isinstance(e, _MESSAGES)]
         sent = self._send(outgoing) if outgoing else self._sent
         for job, reply in waiting:
-            host.answer(job, Reply(job.message.id, reply), sent)
+            if job.message.kind is Kind.RUN:
+                self._await_result(job)
+            else:
+                host.answer(job, Reply(job.message.id, reply), sent)
         for command in asked:
             self._launch(command)
         if self._timers and self.execution is not None:
@@ -299,11 +304,12 @@ class RunCell(Cell):
         try:
             if self.head.seq == 0 and isinstance(started, RunStarted):
                 self._record = run_record(self.stream, due=started.at, status="running", since=started.at)
-                recording = self.spawn(self._create_record(self._record), "loom run record")
+                recording = host.pending.write(self.shard, self._record, create_only=True)
                 try:
                     await self.append(events)
                 finally:
-                    await asyncio.wait([recording])
+                    if not recording.done():
+                        await asyncio.wait([recording])
                 if (failure := recording.exception()) is not None:
                     raise OutcomeUnknownError(f"{self.stream} has begun, but its record can't be written: {failure}",
                                               stream=self.stream) from failure  # fmt: skip
@@ -313,7 +319,7 @@ class RunCell(Cell):
                 await self.append(events)
                 if self._record is not None and self._record.resumed:
                     self._record.resumed = 0
-                    self.spawn(self._put_record(), "loom run record")
+                    host.pending.write(self.shard, self._record)
         except JournalConflictError:
             self.retired = True
             await host.placement.reread()
@@ -336,14 +342,6 @@ class RunCell(Cell):
             return False
         return True
 
-    async def _create_record(self, record: PendingRecord) -> bool:
-        return await self.host.pending.create(self.shard, record)
-
-    async def _put_record(self) -> None:
-        if self._record is not None:
-            with contextlib.suppress(PortError):
-                await self.host.pending.put(self.shard, self._record)
-
     def _send(self, messages: list[Message]) -> asyncio.Future[None]:
         self._sent = self.host.outbox.send(messages)
         return self._sent
@@ -363,17 +361,20 @@ class RunCell(Cell):
         self._results.clear()
         if event.outgoing:
             self._send(event.outgoing)
-        self.spawn(self._close_record(event), "loom run record")
+        self._close_record(event)
 
-    async def _close_record(self, event: RunFinished) -> None:
+    def _close_record(self, event: RunFinished) -> None:
         """Only when everything that the run had to send is queued, its record stops being work in hand."""
-        if self._sent is not None:
-            await asyncio.wait([self._sent])
+        if self._sent is not None and not self._sent.done():
+            self._sent.add_done_callback(lambda _: self._close_record(event))
+            return
         error = None if event.error is None else event.error.message
         self._record = run_record(
             self.stream, due=None, status=event.status, since=self.run_history.since, ended=event.at, error=error
         )
-        await self._put_record()
+        self.host.pending.write(self.shard, self._record).add_done_callback(self._closed)
+
+    def _closed(self, _: asyncio.Future[bool]) -> None:
         if self.idle and not self.retired:
             # The journal holds the outcome; a host that has run a million runs keeps none of them in memory.
             self.host.drop(self)
@@ -446,7 +447,7 @@ class RunCell(Cell):
 
     def _launch(self, command: Command) -> None:
         position = command.position
-        if isinstance(command, Step | Call):
+        if isinstance(command, _WORK):
             if self.host.stopping:
                 return  # the next host begins it
             work = self._step(command) if isinstance(command, Step) else self._call(command)
@@ -537,7 +538,7 @@ class RunCell(Cell):
         elif self._record.due is not None or self._record.status != finished.status:
             if messages := self._promised():
                 self._send(messages)
-            self.spawn(self._close_record(finished), "loom run record")
+            self._close_record(finished)
         self._loaded = True
 
     def _promised(self) -> list[Message]:
@@ -558,7 +559,7 @@ class RunCell(Cell):
             left, messages = replay(self.stream, history, execution, now)
             self._began = began(history)
             asked = list(execution.waiting.values())
-        quiet = not self._inputs and not any(isinstance(command, Step | Call) for command in asked)
+        quiet = not self._inputs and not any(isinstance(command, _WORK) for command in asked)
         late = record.due is None or record.due > now or record.status != "running"
         if late or (quiet and record.resumed):
             record.due = now if late else record.due

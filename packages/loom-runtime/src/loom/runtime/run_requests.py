@@ -26,7 +26,7 @@ def take(cell: RunCell, job: Job, inputs: list[Event]) -> bytes:
     message, host, history = job.message, cell.host, cell.run_history
     now = host.clock.now()
     started = history.started is not None or any(isinstance(event, RunStarted) for event in inputs)
-    if message.kind is Kind.START:
+    if message.kind in (Kind.START, Kind.RUN):
         return _start(cell, message, inputs, now, started)
     if not started:
         raise RunNotFoundError(

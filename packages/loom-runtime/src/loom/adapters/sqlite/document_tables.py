@@ -41,8 +41,8 @@ def _field(column: str) -> str:
 
 def column_value(value: Any) -> Any:
     """A field's value as its column holds it."""
-    if value is None:
-        return None
+    if value is None or type(value) is str:
+        return value
     key = comparable(value)
     if key is None:
         return None

@@ -39,6 +39,10 @@ class _Batch(msgspec.Struct, frozen=True):
     unconditional: bool
     now: float
 
+    @property
+    def documents(self) -> list[Document | None]:
+        return [change.document for change in self.changes]
+
 
 class SqliteDocumentStore(DocumentStore):
     """A DocumentStore in one SQLite file, shared by the processes of a host.
@@ -97,6 +101,24 @@ class SqliteDocumentStore(DocumentStore):
         return Document(partition, id, msgspec.json.decode(row[0]), row[1], row[2])
 
     async def batch(self, collection: str, partition: str, operations: Sequence[Operation]) -> list[Document | None]:
+        item = self._prepare(collection, partition, operations)
+        if not item.changes:
+            return []
+        [refusal] = await self._database.write_grouped(self._apply, [item])
+        if refusal is not None:
+            raise refusal
+        return item.documents
+
+    async def batch_many(
+        self, collection: str, batches: Sequence[tuple[str, Sequence[Operation]]]
+    ) -> list[list[Document | None] | PortError]:
+        items = [self._prepare(collection, partition, operations) for partition, operations in batches]
+        if not items:
+            return []
+        refusals = await self._database.write_grouped(self._apply, items, at_once=True)
+        return [refusal or item.documents for item, refusal in zip(items, refusals, strict=True)]
+
+    def _prepare(self, collection: str, partition: str, operations: Sequence[Operation]) -> _Batch:
         default = self._known(collection).ttl
         rules.check_operations(collection, partition, operations)
         now, changes, unconditional = self._clock.now(), [], True
@@ -111,13 +133,7 @@ class SqliteDocumentStore(DocumentStore):
             else:
                 changes.append(_Change(operation, b"", None))
                 unconditional = False
-        if not changes:
-            return []
-        item = _Batch(tables.table_name(collection), partition, changes, unconditional, now)
-        refusal = await self._database.write_grouped(self._apply, item)
-        if refusal is not None:
-            raise refusal
-        return [change.document for change in changes]
+        return _Batch(tables.table_name(collection), partition, changes, unconditional, now)
 
     async def query(self, collection: str, query: Query) -> Page:
         known = self._known(collection)
@@ -141,8 +157,12 @@ class SqliteDocumentStore(DocumentStore):
             raise rules.missing(collection)
         return known
 
-    def _apply(self, connection: sqlite3.Connection, batches: list[_Batch]) -> list[PortError | None]:
+    def _apply(self, connection: sqlite3.Connection, calls: list[list[_Batch]]) -> list[list[PortError | None]]:
         """Apply batches in order, in the writer's transaction. A refused one has written nothing."""
+        outcomes = iter(self._apply_all(connection, [batch for call in calls for batch in call]))
+        return [[next(outcomes) for _ in call] for call in calls]
+
+    def _apply_all(self, connection: sqlite3.Connection, batches: list[_Batch]) -> list[PortError | None]:
         outcomes: list[PortError | None] = [None] * len(batches)
         writers: dict[str, _TableWriter] = {}
         for index, batch in enumerate(batches):

@@ -193,6 +193,29 @@ class _Batches(Suite[DocumentStore]):
         results = await h.adapter.batch("plain", "p", puts[:100])
         assert await everything(h.adapter, "plain", "p") == results
 
+    @scenario()
+    async def test_many_batches_succeed_or_fail_each_for_itself(self, h: H) -> None:
+        await h.adapter.ensure([PLAIN])
+        kept = await h.adapter.put("plain", "p", "kept", {"n": 1})
+        outcomes = await h.adapter.batch_many("plain", [
+            ("p", [Put(id="a", body={"n": 1}), Put(id="b", body={"n": 2})]),
+            ("p", [Put(id="c", body={}), Put(id="kept", body={}, create_only=True)]),
+            ("q", [Put(id="a", body={"n": 3})]),
+            ("p", [Put(id="a", body={"n": 4}), Delete(id="b")]),
+            ("p", []),
+        ])  # fmt: skip
+        assert isinstance(outcomes[1], DocumentConflictError)
+        first, second, third = outcomes[0], outcomes[2], outcomes[3]
+        assert isinstance(first, list)
+        assert isinstance(second, list)
+        assert isinstance(third, list)
+        assert [document and document.body for document in first] == [{"n": 1}, {"n": 2}]
+        assert outcomes[4] == []
+        assert third[1] is None
+        assert await everything(h.adapter, "plain", "p") == [third[0], kept], "batches of a partition keep their order"
+        assert await everything(h.adapter, "plain", "q") == second
+        assert await h.adapter.batch_many("plain", []) == []
+
 
 class _Bodies(Suite[DocumentStore]):
     @scenario()
