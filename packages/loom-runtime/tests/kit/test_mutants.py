@@ -38,6 +38,9 @@ SUITES: dict[str, tuple[type[Suite[Any]], ModuleType]] = {
     "registry": (ActorRegistrySuite, registry),
 }
 
+LINEARIZABLE = "concurrent_histories_are_linearizable"
+WITH_TOKENS = "concurrent_histories_with_tokens_are_linearizable"
+
 CAUGHT_BY: dict[str, dict[str, str]] = {
     "journal": {
         "IgnoresExpectedSeq": "a_stale_head_is_a_conflict_that_shows_the_head_found",
@@ -47,6 +50,8 @@ CAUGHT_BY: dict[str, dict[str, str]] = {
         "IgnoresFences": "a_lower_fence_is_refused_and_a_higher_one_stays",
         "FailsAllForOneConflict": "append_many_gives_each_append_its_own_outcome",
         "ComparesBeforeItWaits": "of_racing_writers_exactly_one_wins_each_position",
+        "SharesReadsUnderWay": LINEARIZABLE,
+        "ShowsTheHeadBeforeTheEntry": LINEARIZABLE,
         "SnapshotsMoveBackwards": "snapshots_only_move_forward",
         "AppendsForgetTheSnapshot": "an_append_keeps_the_snapshot",
         "TrimsPastTheSnapshot": "trim_never_passes_the_snapshot_and_keeps_the_head",
@@ -81,6 +86,9 @@ CAUGHT_BY: dict[str, dict[str, str]] = {
         "TokensRestartWithTheProcess": "tokens_grow_across_reopening",
         "AllowsTwoHolders": "a_taken_lock_is_taken_for_everybody",
         "LooksBeforeItTakes": "only_one_of_many_is_inside",
+        "TriesBeforeItTakes": LINEARIZABLE,
+        "CountsTokensBeforeItTakes": WITH_TOKENS,
+        "RenewsOverTheNext": LINEARIZABLE,
         "LeasesNeverEnd": "a_lease_ends_by_itself",
         "RenewsWhatIsLost": "a_lease_ends_by_itself",
         "ReleasesAnybodysLock": "whoever_lost_the_lease_cannot_touch_the_next",
@@ -196,6 +204,18 @@ def test_the_mutant_is_caught(
 def test_the_original_passes(port: str, test: str, tmp_path: Path) -> None:
     mutant = next(mutant for of, mutant, by in ROWS if (of, by) == (port, test))
     run(port, original(getattr(SUITES[port][1], mutant)), test, tmp_path)
+
+
+@pytest.mark.parametrize(("port", "mutant"), [(port, mutant) for port, mutant, test in ROWS if "linearizable" in test])
+def test_no_other_test_catches_what_is_wrong_in_a_race_only(port: str, mutant: str, tmp_path: Path) -> None:
+    """Otherwise the mutant would prove nothing of the check of histories."""
+    for name in dir(SUITES[port][0]):
+        if name.startswith("test_") and "linearizable" not in name:
+            (tmp_path / name).mkdir()
+            try:
+                run(port, getattr(SUITES[port][1], mutant), name.removeprefix("test_"), tmp_path / name)
+            except pytest.skip.Exception:
+                pass
 
 
 def test_the_list_is_complete() -> None:

@@ -77,6 +77,48 @@ class ComparesBeforeItWaits(InMemoryJournalStore):
         return outcomes
 
 
+class SharesReadsUnderWay(InMemoryJournalStore):
+    """Lets a read of the head that has long begun answer those that ask for it now."""
+
+    async def heads(self, streams: Sequence[str]) -> list[Head]:
+        under_way: dict[tuple[str, ...], asyncio.Future[list[Head]]] = self.__dict__.setdefault("under_way", {})
+        key = tuple(streams)
+        if key not in under_way:
+            reading = asyncio.ensure_future(self._read_heads(key))
+            reading.add_done_callback(lambda _: under_way.pop(key, None))
+            under_way[key] = reading
+        return list(await asyncio.shield(under_way[key]))
+
+    async def _read_heads(self, streams: tuple[str, ...]) -> list[Head]:
+        heads = await super().heads(streams)
+        for _ in range(4):
+            await asyncio.sleep(0)
+        return heads
+
+
+class ShowsTheHeadBeforeTheEntry(InMemoryJournalStore):
+    """Writes the head, and then the entry: who reads in between finds one entry too few."""
+
+    async def append_many(self, appends: Sequence[Append]) -> list[Appended | PortError]:
+        outcomes = await super().append_many(appends)
+        new = {
+            (append.stream, outcome.seq)
+            for append, outcome in zip(appends, outcomes, strict=True)
+            if isinstance(outcome, Appended) and not outcome.duplicate
+        }
+        unwritten: set[tuple[str, int]] = vars(self._world).setdefault("unwritten", set())
+        unwritten |= new
+        try:
+            await asyncio.sleep(0)
+        finally:
+            unwritten -= new
+        return outcomes
+
+    async def read(self, stream: str, after: int = 0, limit: int = 1000) -> list[JournalEntry]:
+        unwritten = vars(self._world).get("unwritten", ())
+        return [entry for entry in await super().read(stream, after, limit) if (stream, entry.seq) not in unwritten]
+
+
 class SnapshotsMoveBackwards(InMemoryJournalStore):
     """Keeps the last snapshot written, not the furthest."""
 

@@ -59,6 +59,43 @@ class LooksBeforeItTakes(InMemoryLockManager):
         return await super().acquire(name, ttl, wait=wait)
 
 
+class TriesBeforeItTakes(InMemoryLockManager):
+    """Grants the lock twice when two try for it at once; those who wait in line are kept apart."""
+
+    async def acquire(self, name: str, ttl: float, *, wait: float = 0.0) -> Lease | None:
+        if wait <= 0 and await self.holder(name) is None:
+            await asyncio.sleep(0)
+            self._world.leases.pop(name, None)
+        return await super().acquire(name, ttl, wait=wait)
+
+
+class CountsTokensBeforeItTakes(InMemoryLockManager):
+    """Reads the last token, and takes the lock when another may have had it with the next one in between."""
+
+    async def acquire(self, name: str, ttl: float, *, wait: float = 0.0) -> Lease | None:
+        if wait > 0:
+            return await super().acquire(name, ttl, wait=wait)
+        token = self._world.tokens.get(name, 0)
+        for _ in range(4):
+            await asyncio.sleep(0)
+        lease = await super().acquire(name, ttl)
+        if lease is None:
+            return None
+        self._world.tokens[name] = token + 1
+        self._world.leases[name] = msgspec.structs.replace(lease, token=token + 1)
+        return self._world.leases[name]
+
+
+class RenewsOverTheNext(InMemoryLockManager):
+    """Finds the lease in order, and writes its new end over whoever has taken the lock since."""
+
+    async def renew(self, lease: Lease, ttl: float) -> Lease:
+        renewed = await super().renew(lease, ttl)
+        await asyncio.sleep(0)
+        self._world.leases[lease.name] = renewed
+        return renewed
+
+
 class LeasesNeverEnd(InMemoryLockManager):
     """Keeps the lock of a dead holder for ever."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from ...plugins.spec import Feature
 from ...ports.journal import Append, Appended, Head, JournalStore, Snapshot
+from ..linearizability import History, JournalModel, RecordingJournal, check, drive_journal
 from .base import Harness, Suite, eventually, scenario
 
 __all__ = ["JournalRaceSuite"]
@@ -15,6 +17,15 @@ H = Harness[JournalStore]
 
 class JournalRaceSuite(Suite[JournalStore]):
     """One position, one winner."""
+
+    @scenario()
+    async def test_concurrent_histories_are_linearizable(self, h: H) -> None:
+        """Whatever several clients do at once, an order of their calls explains all that they were told."""
+        await _check_histories(h, fencing=False)
+
+    @scenario(Feature.FENCING)
+    async def test_concurrent_histories_with_fences_are_linearizable(self, h: H) -> None:
+        await _check_histories(h, fencing=True)
 
     @scenario()
     async def test_of_racing_writers_exactly_one_wins_each_position(self, h: H) -> None:
@@ -95,3 +106,13 @@ class JournalRaceSuite(Suite[JournalStore]):
         for n in range(1, 100, 2):
             assert (await h.adapter.head(f"c{n}")).seq == 1
         await eventually(lambda: h.adapter.append(Append("last", 0, "", "e", b"")), "an append after cancelled ones")
+
+
+async def _check_histories(h: H, *, fencing: bool) -> None:
+    stores = [h.adapter, await h.second()]
+    for seed in range(5):
+        history = History(h.now)
+        clients = [RecordingJournal(stores[n % 2], history, f"client {n}") for n in range(4)]
+        await drive_journal(clients, [f"s{seed}", f"t{seed}"], seed=seed, fencing=fencing)
+        for verdict in check(history, JournalModel()):
+            assert verdict.linearizable, str(verdict)

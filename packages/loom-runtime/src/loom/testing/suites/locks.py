@@ -10,6 +10,7 @@ import pytest
 from ...errors import InvalidKeyError, LockLostError
 from ...plugins.spec import Durability, Feature
 from ...ports.lock import Lease, LockManager
+from ..linearizability import History, LockModel, RecordingLocks, check, drive_locks
 from .base import Harness, Suite, eventually, scenario
 from .keys import BAD_KEYS, HOSTILE_KEYS
 from .locks_crash import LockCrashSuite
@@ -272,6 +273,15 @@ class _Waiting(Suite[LockManager]):
         assert tokens == sorted(set(tokens))
 
     @scenario()
+    async def test_concurrent_histories_are_linearizable(self, h: H) -> None:
+        """Whatever several clients do at once, an order of their calls explains all that they were told."""
+        await _check_histories(h, fencing=False)
+
+    @scenario(Feature.FENCING)
+    async def test_concurrent_histories_with_tokens_are_linearizable(self, h: H) -> None:
+        await _check_histories(h, fencing=True)
+
+    @scenario()
     async def test_a_cancelled_acquire_leaves_the_lock_to_others(self, h: H) -> None:
         for n in range(30):
             name = f"l{n}"
@@ -284,6 +294,19 @@ class _Waiting(Suite[LockManager]):
         await h.pass_time(h.unit * 1.2)
         for n in range(30):
             await _take(h.adapter, f"l{n}", h.unit)
+
+
+async def _check_histories(h: H, *, fencing: bool) -> None:
+    managers = [h.adapter, await h.second()]
+    # By the backend's own time leases do not end while this lasts: an answer would tell late what was true a while ago.
+    ttl, pass_time = (600.0, None) if h.clock is None else (h.unit, h.pass_time)
+    for seed in range(5):
+        history = History(h.now)
+        clients = [RecordingLocks(managers[n % 2], history, f"client {n}") for n in range(4)]
+        names = [f"l{seed}", f"m{seed}", f"n{seed}"]
+        await drive_locks(clients, names, seed=seed, ttl=ttl, pass_time=pass_time)
+        for verdict in check(history, LockModel(fencing=fencing)):
+            assert verdict.linearizable, str(verdict)
 
 
 class LockManagerSuite(_Leases, _Waiting, LockCrashSuite):
