@@ -37,6 +37,7 @@ class _Batch(msgspec.Struct, frozen=True):
     partition: str
     changes: list[_Change]
     unconditional: bool
+    creates: bool
     now: float
 
     @property
@@ -133,7 +134,8 @@ class SqliteDocumentStore(DocumentStore):
             else:
                 changes.append(_Change(operation, b"", None))
                 unconditional = False
-        return _Batch(tables.table_name(collection), partition, changes, unconditional, now)
+        creates = len(operations) == 1 and isinstance(operations[0], Put) and operations[0].create_only
+        return _Batch(tables.table_name(collection), partition, changes, unconditional, creates, now)
 
     async def query(self, collection: str, query: Query) -> Page:
         known = self._known(collection)
@@ -169,13 +171,13 @@ class SqliteDocumentStore(DocumentStore):
             writer = writers.get(batch.table)
             if writer is None:
                 writer = writers[batch.table] = _TableWriter(connection, batch.table)
-            if batch.unconditional:
-                writer.collect(batch)
+            if batch.unconditional or batch.creates:
+                writer.collect(batch, index, outcomes)
             else:
-                writer.flush()
+                writer.flush(outcomes)
                 outcomes[index] = writer.apply(batch)
         for table, writer in writers.items():
-            writer.flush()
+            writer.flush(outcomes)
             now = batches[-1].now
             if now >= self._prune_at.get(table, 0.0):
                 self._prune_at[table] = now + _PRUNE_SECONDS
@@ -191,20 +193,33 @@ class _TableWriter:
         self._table = table
         self._fields = tables.fields_of(connection, table)
         self._upsert = tables.upsert_sql(table, self._fields)
+        self._ids: set[tuple[str, str]] = set()
         self._rows: list[tuple[Any, ...]] = []
+        self._creates: list[tuple[int, _Batch]] = []
 
-    def collect(self, batch: _Batch) -> None:
-        for change in batch.changes:
-            self._rows.append(self._row(change))
+    def collect(self, batch: _Batch, index: int, outcomes: list[PortError | None]) -> None:
+        """Put the batch off until ``flush``: documents that differ have no order among one another."""
+        ids = {(batch.partition, change.operation.id) for change in batch.changes}
+        if not self._ids.isdisjoint(ids):
+            self.flush(outcomes)
+        self._ids |= ids
+        if batch.creates:
+            self._creates.append((index, batch))
+        else:
+            self._rows += [self._row(change) for change in batch.changes]
 
-    def flush(self) -> None:
+    def flush(self, outcomes: list[PortError | None]) -> None:
         if self._rows:
             self._connection.executemany(self._upsert, self._rows)
-            self._rows = []
+        if self._creates:
+            statement = tables.upsert_sql(self._table, self._fields, create_only=True)
+            rows = [(*self._row(batch.changes[0]), batch.now) for _, batch in self._creates]
+            if self._connection.executemany(statement, rows).rowcount < len(rows):
+                for index, batch in self._creates:
+                    outcomes[index] = self._refusal(batch, batch.changes[0].operation)
+        self._ids, self._rows, self._creates = set(), [], []
 
     def apply(self, batch: _Batch) -> PortError | None:
-        if len(batch.changes) == 1 and isinstance(put := batch.changes[0].operation, Put) and put.create_only:
-            return self._create(batch)
         for change in batch.changes:
             refusal = self._refusal(batch, change.operation)
             if refusal is not None:
@@ -217,12 +232,6 @@ class _TableWriter:
                 self._connection.execute(delete, (batch.partition, change.operation.id))
         return None
 
-    def _create(self, batch: _Batch) -> PortError | None:
-        statement = tables.upsert_sql(self._table, self._fields, create_only=True)
-        [change] = batch.changes
-        written = self._connection.execute(statement, (*self._row(change), batch.now)).rowcount
-        return None if written else self._refusal(batch, change.operation)
-
     def _refusal(self, batch: _Batch, operation: Operation) -> PortError | None:
         if operation.if_match is None and not (isinstance(operation, Put) and operation.create_only):
             return None
@@ -231,6 +240,9 @@ class _TableWriter:
             "AND (expires_at IS NULL OR expires_at > ?)",
             (batch.partition, operation.id, batch.now),
         ).fetchone()
+        created = batch.documents[0] if batch.creates else None
+        if created is not None and found is not None and found[0] == created.etag:
+            return None  # it is the very one that was created
         collection = self._table.removeprefix("documents_")
         return rules.conflict(collection, batch.partition, operation, found and found[0])
 

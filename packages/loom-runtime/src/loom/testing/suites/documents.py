@@ -216,6 +216,24 @@ class _Batches(Suite[DocumentStore]):
         assert await everything(h.adapter, "plain", "q") == second
         assert await h.adapter.batch_many("plain", []) == []
 
+    @scenario()
+    async def test_documents_created_together_conflict_each_for_itself(self, h: H) -> None:
+        await h.adapter.ensure([PLAIN])
+        kept = await h.adapter.put("plain", "p", "kept", {"n": 1})
+        batches: list[tuple[str, list[Operation]]] = [
+            ("p", [Put(id="new", body={"n": 2}, create_only=True)]),
+            ("p", [Put(id="kept", body={"n": 3}, create_only=True)]),
+            ("q", [Put(id="kept", body={"n": 4}, create_only=True)]),
+            ("p", [Put(id="new", body={"n": 5}, create_only=True)]),
+            ("q", [Put(id="kept", body={"n": 6})]),
+        ]
+        outcomes = await h.adapter.batch_many("plain", batches)
+        assert [isinstance(outcome, DocumentConflictError) for outcome in outcomes] == [False, True, False, True, False]
+        new = await h.adapter.get("plain", "p", "new")
+        assert [new] == outcomes[0]
+        assert await h.adapter.get("plain", "p", "kept") == kept
+        assert [await h.adapter.get("plain", "q", "kept")] == outcomes[4]
+
 
 class _Bodies(Suite[DocumentStore]):
     @scenario()
