@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from . import activation, startup, turns, workflows
+from . import activation, discovery, startup, turns, workflows
 from .measure import Figure
 
 SUITES: dict[str, Callable[..., list[Figure]]] = {
@@ -19,6 +19,7 @@ SUITES: dict[str, Callable[..., list[Figure]]] = {
     "workflows": workflows.measure,
     "activation": activation.measure,
     "startup": startup.measure,
+    "discovery": discovery.measure,
 }
 
 
