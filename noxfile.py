@@ -43,6 +43,7 @@ def install_house(session: nox.Session, *groups: str) -> None:
 
 def pytest(session: nox.Session, *arguments: str | Path) -> None:
     install_house(session, "test")
+    session.run("python", str(ROOT / "scripts" / "install_redis.py"))
     codes = [0] if session.name == "tests" else [0, NO_TESTS_COLLECTED]
     session.run("python", "-m", "pytest", *map(str, arguments), *session.posargs, success_codes=codes)
 
