@@ -16,7 +16,8 @@ from loom.adapters.sqlite.coordination import SqliteCoordinationAdapter
 from loom.adapters.sqlite.database import Database
 from loom.adapters.sqlite.documents import SqliteDocumentStore
 from loom.errors import CoordinationError, EphemeralAdapterWarning, NotAMemberError
-from loom.plugins.spec import Durability, Feature, Reach
+from loom.plugins.builtin import loom_register_adapters
+from loom.plugins.spec import Durability, Feature
 from loom.ports.coordination import CoordinationAdapter, Member, ShardLease, TypeLease
 from loom.testing.clock import ManualClock
 from loom.testing.suites.base import Harness
@@ -26,8 +27,11 @@ from loom.testing.suites.coordination import CoordinationSuite, join_and_wait
 needs_flock = pytest.mark.skipif(not KERNEL_LOCKS, reason="this platform has no flock")
 
 
+SPECS = {spec.scheme: spec for spec in loom_register_adapters() if spec.port == "coordination"}
+
+
 class TestInMemoryCoordinationAdapter(CoordinationSuite):
-    features = frozenset({Feature.TTL})
+    spec = SPECS["memory"]
 
     def harness(self, tmp_path: Path) -> Harness[CoordinationAdapter]:
         clock = ManualClock()
@@ -50,9 +54,8 @@ class TestHeartbeatsOverSqliteDocuments(CoordinationSuite):
 
 
 class TestSqliteCoordinationAdapter(CoordinationSuite):
-    features = frozenset() if KERNEL_LOCKS else frozenset({Feature.TTL})
-    durability = Durability.MACHINE
-    reach = Reach.HOST
+    spec = SPECS["sqlite"]
+    features = SPECS["sqlite"].features if KERNEL_LOCKS else frozenset({Feature.TTL})
 
     def harness(self, tmp_path: Path) -> Harness[CoordinationAdapter]:
         clock, path = ManualClock(), tmp_path / "loom.db"

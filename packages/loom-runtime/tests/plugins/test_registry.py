@@ -105,7 +105,9 @@ def test_what_documents_bring_is_derived_with_their_facts(install: Install, plug
     for port in ("state", "idempotency", "coordination", "registry"):
         spec = registry.spec(port, "docs")
         assert (spec.durability, spec.reach, spec.distribution) == (Durability.MACHINE, Reach.NETWORK, "loom-docs")
-        assert spec.features == {Feature.TEST_ONLY}
+        # Members live by their heartbeats, whether or not documents expire.
+        own = {Feature.TTL} if port == "coordination" else set()
+        assert spec.features == {Feature.TEST_ONLY} | own
         assert isinstance(registry.open(port, "docs://", AdapterContext()), port_class(port))
     assert isinstance(registry.open("state", "docs://", AdapterContext()), DocumentStateStore)
     assert not registry.serves("queue", "docs")

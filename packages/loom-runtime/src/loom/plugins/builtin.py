@@ -16,6 +16,9 @@ _FEATURES: dict[PortName, frozenset[Feature]] = {
     "documents": frozenset({Feature.TTL}),
 }
 
+# In a SQLite file members live as long as their processes hold a lock: no moment ends them.
+_MEMORY_FEATURES: dict[PortName, frozenset[Feature]] = {**_FEATURES, "coordination": frozenset({Feature.TTL})}
+
 _MEMORY: dict[PortName, str] = {
     "journal": "loom.adapters.memory.journal:InMemoryJournalStore",
     "queue": "loom.adapters.memory.queue:InMemoryMessageQueue",
@@ -47,7 +50,7 @@ def loom_register_adapters() -> Iterator[AdapterSpec]:
     for port, target in _MEMORY.items():
         yield AdapterSpec(
             port=port, scheme="memory", target=target, durability=Durability.NONE, reach=Reach.PROCESS,
-            features=_FEATURES.get(port, frozenset()), summary="memory of the process; forgets when it ends",
+            features=_MEMORY_FEATURES.get(port, frozenset()), summary="memory of the process; forgets when it ends",
         )  # fmt: skip
     for port, target in _SQLITE.items():
         yield AdapterSpec(

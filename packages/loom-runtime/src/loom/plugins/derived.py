@@ -14,9 +14,12 @@ DERIVED_PORTS: dict[PortName, str] = {
 }
 """The ports that any DocumentStore brings, with the class that makes each of it."""
 
+_OWN: dict[PortName, frozenset[Feature]] = {"coordination": frozenset({Feature.TTL})}
+"""What the classes do themselves, whatever the documents do: members live by their heartbeats."""
+
 
 def derive_spec(port: PortName, documents: AdapterSpec) -> AdapterSpec:
-    """The spec of ``port`` over ``documents``: it can promise what the documents promise, and nothing beyond.
+    """The spec of ``port`` over ``documents``: it can promise what the documents promise, and what its class adds.
 
     Raises KeyError for a port that is not in ``DERIVED_PORTS``.
     """
@@ -26,7 +29,7 @@ def derive_spec(port: PortName, documents: AdapterSpec) -> AdapterSpec:
         target=DERIVED_PORTS[port],
         durability=documents.durability,
         reach=documents.reach,
-        features=documents.features & {Feature.TEST_ONLY},
+        features=documents.features & {Feature.TEST_ONLY} | _OWN.get(port, frozenset()),
         api_version=documents.api_version,
         maturity=documents.maturity,
         distribution=documents.distribution,
