@@ -103,6 +103,8 @@ class ActorCell(Cell):
         self._mailbox.append(job)
         if self._task is None:
             self._task = self.spawn(self._run(), "loom actor")
+        elif self.host.exclusive.busy:
+            self.host.exclusive.knock(self.stream)
 
     def resume(self) -> None:
         """Finish what the journal says is unfinished: called by recovery and by reminders."""
@@ -152,10 +154,12 @@ class ActorCell(Cell):
             if self.committed.unsent:
                 self._resend(self.committed)
             if self.committed.unfinished is not None:
-                await self._serve(Job(self.committed.unfinished.message))
+                await self._finish(Job(self.committed.unfinished.message))
             while not self.retired:
                 while self._mailbox and not self.retired:
-                    job = self._mailbox.popleft()
+                    job = self._mailbox.popleft() if not host.exclusive.busy else await self._admitted()
+                    if job is None:
+                        continue
                     if self.leaving and not job.message.chain:
                         host.redirect(job)
                     else:
@@ -173,6 +177,27 @@ class ActorCell(Cell):
                 self._redirect_all()
             if not self._mailbox:
                 self._mailbox = None  # an empty deque of an idle actor would be the largest thing about it
+
+    async def _finish(self, job: Job) -> None:
+        """Finish the turn that is unfinished, before anything else; also while something runs alone and waits here."""
+        exclusive = self.host.exclusive
+        while not exclusive.admits(job):
+            if any(exclusive.admits(other) for other in self._mailbox or ()):
+                exclusive.invite(job)
+            else:
+                await exclusive.door(self.stream)
+        await self._serve(job)
+
+    async def _admitted(self) -> Job | None:
+        """While something runs alone: the first request that it waits for; None when it is worth another look."""
+        exclusive, mailbox = self.host.exclusive, self._mailbox
+        assert mailbox is not None
+        for place, job in enumerate(mailbox):
+            if self.leaving or exclusive.admits(job):
+                del mailbox[place]
+                return job
+        await exclusive.door(self.stream)
+        return None
 
     async def _serve(self, job: Job) -> None:
         try:

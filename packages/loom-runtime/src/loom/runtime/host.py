@@ -229,24 +229,25 @@ class Host:
         Whoever gets True calls ``turn_ended``.
         """
         delivery = job.delivery
-        if delivery is not None:
-            alone = self.inbox.suspicious(delivery)
-            if alone and not await self._enter_alone(job):
-                return False
-            try:
-                begun = await self.inbox.begin(delivery)
-            except Exception as error:
-                self.log.warning("%s: its attempt can't be charged: %s", job.message.stream, error)
-                self._try_again(job, _FIRST_RETRY)
-                begun = False
-            if not begun:
-                self.exclusive.leave(job)
-                return False
-            if alone:
-                return True
-        if self.exclusive.busy and not job.message.chain:
+        alone = delivery is not None and self.inbox.suspicious(delivery)
+        if alone and not await self._enter_alone(job):
+            return False
+        if not self.exclusive.admits(job):
             await self.exclusive.passed()
-        return True
+        if delivery is None:
+            return True
+        self.turns_running += 1  # whoever wants to run alone from here on waits for it
+        try:
+            begun = await self.inbox.begin(delivery)
+        except Exception as error:
+            self.log.warning("%s: its attempt can't be charged: %s", job.message.stream, error)
+            self._try_again(job, _FIRST_RETRY)
+            begun = False
+        finally:
+            self.turns_running -= 1
+        if not begun:
+            self.exclusive.leave(job)
+        return begun
 
     async def _enter_alone(self, job: Job) -> bool:
         """A message that was begun and never settled: run it with nothing beside it, and note that before it runs.

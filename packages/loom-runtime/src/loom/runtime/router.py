@@ -47,8 +47,8 @@ class Router:
         self._deadlines = Deadlines()
         self._tickets = Ids()
 
-    async def call(self, message: Message, *, timeout: float) -> Reply:
-        """Carry the request and wait up to ``timeout`` seconds for its reply.
+    async def call(self, message: Message, *, timeout: float, caller: str = "") -> Reply:
+        """Carry the request and wait up to ``timeout`` seconds for its reply. ``caller`` is the run that asks, if any.
 
         Raises OutcomeUnknownError when no reply came: the request may run until it expires. Repeating it with the same
         id is safe.
@@ -57,7 +57,7 @@ class Router:
         deadline = self._deadlines.after(timeout, partial(_time_out, future, message, timeout))
         try:
             if self._host is not None and self._host.serves(message.stream, waited_for=bool(message.chain)):
-                self._host.deliver(Job(message, future=future))
+                self._host.deliver(Job(message, future=future, caller=caller))
             else:
                 await self._send(message, future)
             return await future
