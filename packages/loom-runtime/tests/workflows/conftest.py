@@ -80,8 +80,8 @@ class House:
         host.stopping = True
         await host.background.cancel()
         for cell in list(host.cells.values()):
-            for task in getattr(cell, "_tasks", {}).values():
-                task.cancel()
+            if (work := getattr(cell, "work", None)) is not None:
+                work.release()
             if (execution := getattr(cell, "execution", None)) is not None:
                 execution.close()
         host.cells.clear()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from ..codec import encode, error_from, error_info
+from ..codec import encode
 from ..errors import (
     CallError,
     JournalConflictError,
@@ -22,31 +22,28 @@ from ..errors import (
 from ..ports import Head, Snapshot
 from ..workflow import Workflow
 from .cell import Cell
-from .commands import Call, Command, Sleep, Step, WaitSignal
+from .commands import Command
 from .crashpoints import crash_point
-from .entries import ChildStarted, Event, ResultRecorded, RunContinued, RunFinished, RunStarted, Sent, encode_entry
+from .entries import ChildStarted, Event, RunContinued, RunFinished, RunStarted, Sent, encode_entry
 from .execution import Execution
 from .job import Job
 from .messages import READS, Kind, Message, Reply
 from .pending import PendingRecord, run_record
 from .run_history import RunHistory
+from .run_record import NEVER, RunRecord
 from .run_replay import began, read_history, replay
 from .run_requests import check_life, status, take
 from .run_retry import decide
 from .run_status import RunOutcome
+from .run_work import WORK, RunWork
 
 if TYPE_CHECKING:
     from .host import Host
 
 __all__ = ["RunCell"]
 
-NEVER = 4_102_444_800.0
-"""The due time of a run that only a signal can wake: far away, so that its record still counts as work in hand."""
-_RETRYABLE = (OutcomeUnknownError, StoreUnavailableError, OverloadedError, NotRunningError)
 _TRANSIENT = (OutcomeUnknownError, StoreUnavailableError)
 _MESSAGES = (Sent, ChildStarted)
-_WORK = (Step, Call)
-_LONGEST_PAUSE = 10.0
 _PARK = 5.0
 
 Waiting = list[tuple[Job, bytes]]
@@ -55,9 +52,8 @@ Waiting = list[tuple[Job, bytes]]
 class RunCell(Cell):
     """One run. Events come in from requests, steps, calls and timers; those of one moment share an entry."""
 
-    __slots__ = ("_began", "_inputs", "_loaded", "_mailbox", "_record", "_results", "_sent", "_tasks", "_timers",
-                 "_worker",
-                 "execution", "run_history", "run_id", "workflow")  # fmt: skip
+    __slots__ = ("_inputs", "_loaded", "_mailbox", "_record", "_results", "_sent", "_worker", "execution",
+                 "run_history", "run_id", "work", "workflow")  # fmt: skip
 
     def __init__(self, host: Host, stream: str, workflow: Workflow[Any, Any], run_id: str) -> None:
         super().__init__(host, stream)
@@ -69,27 +65,25 @@ class RunCell(Cell):
         self._mailbox: list[Job] = []
         self._inputs: list[Event] = []
         self._results: dict[Job, asyncio.TimerHandle] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._timers: dict[str, int] = {}
-        self._began: set[str] = set()
-        self._record: PendingRecord | None = None
+        self.work = RunWork(self, self._feed)
+        self._record = RunRecord(self)
         self._sent: asyncio.Future[None] | None = None
         self._worker: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> bool:
         """Whether a step or call is under way, or an entry on its way."""
-        return bool(self._worker or self._tasks)
+        return bool(self._worker or self.work.tasks)
 
     @property
     def idle(self) -> bool:
         """Whether the run only waits for time, signals or children, so that it may leave memory."""
-        return not (self._worker or self._tasks or self._mailbox or self._inputs or self._results)
+        return not (self._worker or self.work.tasks or self._mailbox or self._inputs or self._results)
 
     @property
     def settled(self) -> bool:
         """Whether the run was loaded and its steps have ended; requests to it may still wait for their turn."""
-        return self.retired or (self._loaded and not self._tasks)
+        return self.retired or (self._loaded and not self.work.tasks)
 
     def deliver(self, job: Job) -> None:
         """Take a request."""
@@ -110,19 +104,10 @@ class RunCell(Cell):
 
         A request that comes while that is written keeps the run here, and its record as it was.
         """
-        record, stopping = self._record, self.host.stopping
-        waiting = self.execution is not None and self.execution.finished is None and not self._tasks
-        if waiting and record is not None and not stopping:
-            before, due = record.due, self._next_due()
-            with contextlib.suppress(PortError):
-                record.due = due
-                await self.host.pending.put(self.shard, record)
-                if not self.idle:
-                    record.due = before
-                    await self.host.pending.put(self.shard, record)
-                    return
-                if due < NEVER:
-                    self.host.wake_at(due, self.stream)
+        waiting = self.execution is not None and self.execution.finished is None and not self.work.tasks
+        sleeps = waiting and self._record.value is not None and not self.host.stopping
+        if sleeps and not await self._record.sleep_until(self._next_due()):
+            return
         self.retired = True
         self._release()
         self._dismiss()
@@ -133,12 +118,7 @@ class RunCell(Cell):
         return min((due for due in dues if due is not None), default=NEVER)
 
     def _release(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        for number in self._timers.values():
-            self.host.timers.cancel(number)
-        self._tasks.clear()
-        self._timers.clear()
+        self.work.release()
         if self.execution is not None:
             self.execution.close()
 
@@ -199,11 +179,7 @@ class RunCell(Cell):
         if isinstance(error, _TRANSIENT):
             host.wake_at(host.clock.now() + 1.0, self.stream)
         else:
-            with contextlib.suppress(PortError):
-                record = self._record or await host.pending.get(self.shard, self.stream)
-                if record is not None and self.run_history.finished is None:
-                    record.due, record.status, record.resumed, record.error = host.clock.now(), "stopped", 0, str(error)
-                    await host.pending.put(self.shard, record)
+            await self._record.stopped(error)
         failure = error if isinstance(error, LoomError) else CallError(f"{self.stream}: {error!r}", stream=self.stream)
         jobs, self._mailbox = self._mailbox, []
         for job in [*jobs, *self._results]:
@@ -290,10 +266,9 @@ class RunCell(Cell):
             else:
                 host.answer(job, Reply(job.message.id, reply), sent)
         for command in asked:
-            self._launch(command)
-        if self._timers and self.execution is not None:
-            for position in [p for p in self._timers if p not in self.execution.waiting]:
-                host.timers.cancel(self._timers.pop(position))
+            self.work.launch(command)
+        if self.execution is not None:
+            self.work.keep_only(self.execution.waiting)
         if outputs and isinstance(outputs[-1], RunFinished):
             self._finished(outputs[-1])
         elif continued is not None:
@@ -303,8 +278,7 @@ class RunCell(Cell):
         host, started = self.host, events[0]
         try:
             if self.head.seq == 0 and isinstance(started, RunStarted):
-                self._record = run_record(self.stream, due=started.at, status="running", since=started.at)
-                recording = host.pending.write(self.shard, self._record, create_only=True)
+                recording = self._record.begin(started)
                 try:
                     await self.append(events)
                 finally:
@@ -313,13 +287,11 @@ class RunCell(Cell):
                 if (failure := recording.exception()) is not None:
                     raise OutcomeUnknownError(f"{self.stream} has begun, but its record can't be written: {failure}",
                                               stream=self.stream) from failure  # fmt: skip
-                if not recording.result():
-                    await host.pending.put(self.shard, self._record)
+                if not recording.result() and self._record.value is not None:
+                    await self._record.put(self._record.value)
             else:
                 await self.append(events)
-                if self._record is not None and self._record.resumed:
-                    self._record.resumed = 0
-                    host.pending.write(self.shard, self._record)
+                self._record.got_through()
         except JournalConflictError:
             self.retired = True
             await host.placement.reread()
@@ -368,11 +340,7 @@ class RunCell(Cell):
         if self._sent is not None and not self._sent.done():
             self._sent.add_done_callback(lambda _: self._close_record(event))
             return
-        error = None if event.error is None else event.error.message
-        self._record = run_record(
-            self.stream, due=None, status=event.status, since=self.run_history.since, ended=event.at, error=error
-        )
-        self.host.pending.write(self.shard, self._record).add_done_callback(self._closed)
+        self._record.close(event).add_done_callback(self._closed)
 
     def _closed(self, _: asyncio.Future[bool]) -> None:
         if self.idle and not self.retired:
@@ -382,7 +350,7 @@ class RunCell(Cell):
     async def _continued(self, event: RunContinued) -> None:
         host, history = self.host, self.run_history
         self._release()
-        self._began.clear()
+        self.work.began.clear()
         started = history.started
         assert started is not None
         head = self.head
@@ -423,8 +391,7 @@ class RunCell(Cell):
             event = decide(history, trial, now, message.id)
         finally:
             trial.close()
-        self._record = run_record(self.stream, due=now, status="running", since=self.run_history.since)
-        await host.pending.put(self.shard, self._record)
+        await self._record.put(run_record(self.stream, due=now, status="running", since=self.run_history.since))
         if await self._append([event], [(job, b"")]):
             host.answer(job, Reply(message.id, encode(True)))
             self.retired = True
@@ -443,73 +410,6 @@ class RunCell(Cell):
         if self._results.pop(job, None) is not None:
             self.host.answer(job, Reply(job.message.id, encode(RunOutcome("running"))))
 
-    # -- carrying out --------------------------------------------------------------------------------------------
-
-    def _launch(self, command: Command) -> None:
-        position = command.position
-        if isinstance(command, _WORK):
-            if self.host.stopping:
-                return  # the next host begins it
-            work = self._step(command) if isinstance(command, Step) else self._call(command)
-            self._tasks[position] = self.spawn(work, "loom step")
-        elif isinstance(command, Sleep):
-            self._timers[position] = self.host.timers.at(command.due, lambda: self._timed_out(command, "sleep"))
-        elif isinstance(command, WaitSignal) and command.due is not None:
-            self._timers[position] = self.host.timers.at(command.due, lambda: self._timed_out(command, "timeout"))
-
-    def _timed_out(self, command: Command, kind: str) -> None:
-        self._timers.pop(command.position, None)
-        if self.execution is not None and self.execution.waiting.get(command.position) is command:
-            self._feed(ResultRecorded(command.position, kind, command.name, self.host.clock.now()))
-
-    async def _step(self, command: Step) -> None:
-        assert self.execution is not None
-        host, name, position = self.host, command.name, command.position
-        outcome = await host.steps.run(
-            self.stream, position, name, command.function, command.args, command.kwargs, command.retries,
-            command.timeout, incarnation=self.execution.incarnation,
-        )  # fmt: skip
-        value, error, unknown = outcome.value, outcome.error, outcome.unknown
-        if value is not None and len(value) > host.options.max_message_bytes:
-            value, unknown = None, True
-            error = error_info(TooLargeError(
-                f"step {name}: its result exceeds max_message_bytes ({host.options.max_message_bytes}); keep large "
-                f"values "
-                "in a BlobStore and return a reference", stream=self.stream,
-            ))  # fmt: skip
-        self._tasks.pop(position, None)
-        unknown = unknown or (error is not None and position in self._began)
-        self._feed(ResultRecorded(position, "step", name, host.clock.now(), value, error, unknown))
-
-    async def _call(self, command: Call) -> None:
-        host, pause = self.host, 0.05
-        while True:
-            value, error = None, None
-            try:
-                message = _copy(command.message)
-                reply = await host.router.call(message, timeout=host.options.call_timeout + 5)
-                value, error = reply.result, reply.error
-                again = error is not None and isinstance(error_from(error), _RETRYABLE)
-            except _RETRYABLE:
-                again = True
-            if not again:
-                break
-            if host.stopping:
-                self._tasks.pop(command.position, None)
-                return
-            if host.clock.now() >= command.message.expires_at:
-                error = error_info(OutcomeUnknownError(
-                    f"{command.name} gave no outcome within its life of {host.options.message_life:g} s",
-                    request_id=command.message.id,
-                ))  # fmt: skip
-                break
-            await host.clock.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-        self._tasks.pop(command.position, None)
-        self._feed(ResultRecorded(command.position, "call", command.name, host.clock.now(), value, error))
-
-    # -- loading -------------------------------------------------------------------------------------------------
-
     def new_execution(self, incarnation: int, history: RunHistory | None = None) -> Execution:
         """A fresh execution; of a run that is replayed, with what ``history`` has recorded of it."""
         host = self.host
@@ -520,6 +420,8 @@ class RunCell(Cell):
             max_bytes=host.options.max_message_bytes,
         )  # fmt: skip
 
+    # -- loading -------------------------------------------------------------------------------------------------
+
     async def _load(self) -> None:
         host = self.host
         history = self.run_history = await read_history(self)
@@ -529,13 +431,12 @@ class RunCell(Cell):
                 # Resumed for a record whose first entry was never written: nothing was promised to anybody.
                 await host.pending.remove(self.shard, self.stream)
             return
-        record = await host.pending.get(self.shard, self.stream)
-        self._record = record or run_record(self.stream, due=None, status="running", since=history.since)
-        history.since = self._record.since or history.since
+        record = await self._record.load()
+        history.since = record.since or history.since
         finished = history.finished
         if finished is None:
-            await self._replay(self._record)
-        elif self._record.due is not None or self._record.status != finished.status:
+            await self._replay(record)
+        elif record.due is not None or record.status != finished.status:
             if messages := self._promised():
                 self._send(messages)
             self._close_record(finished)
@@ -557,25 +458,17 @@ class RunCell(Cell):
         else:
             execution = self.execution = self.new_execution(history.started.incarnation, history)
             left, messages = replay(self.stream, history, execution, now)
-            self._began = began(history)
+            self.work.began = began(history)
             asked = list(execution.waiting.values())
-        quiet = not self._inputs and not any(isinstance(command, _WORK) for command in asked)
+        quiet = not self._inputs and not any(isinstance(command, WORK) for command in asked)
         late = record.due is None or record.due > now or record.status != "running"
         if late or (quiet and record.resumed):
             record.due = now if late else record.due
             record.status, record.ended, record.error = "running", None, None
             record.resumed = 0 if quiet else record.resumed
-            await self.host.pending.put(self.shard, record)
+            await self._record.put(record)
         if messages := [*self._promised(), *messages]:
             await self._send(messages)
         if history.begin_again:
             return
         await self._commit(left, left, asked, [])
-
-
-def _copy(message: Message) -> Message:
-    """For the router, which notes in it how this attempt travels."""
-    return Message(
-        id=message.id, kind=message.kind, stream=message.stream, method=message.method, args=message.args,
-        sent_at=message.sent_at, expires_at=message.expires_at, fingerprint=message.fingerprint,
-    )  # fmt: skip

@@ -181,7 +181,7 @@ def _steps(host: Host) -> list[Step]:
         for cell in cells
         if cell.execution is not None
         for position, command in cell.execution.waiting.items()
-        if isinstance(command, Step) and position in cell._tasks
+        if isinstance(command, Step) and position in cell.work.tasks
     ]
 
 
