@@ -94,7 +94,7 @@ class RunWork:
             value, error = None, None
             try:
                 message = _copy(command.message)
-                reply = await host.router.call(message, timeout=host.options.call_timeout + 5, caller=CALLER)
+                reply = await host.router.call(message, timeout=host.options.call_timeout + 5, caller=self._cell.stream)
                 value, error = reply.result, reply.error
                 again = error is not None and isinstance(error_from(error), _RETRYABLE)
             except _RETRYABLE:
