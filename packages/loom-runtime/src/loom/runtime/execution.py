@@ -13,13 +13,14 @@ import random as _random
 from collections import deque
 from typing import Any, NoReturn
 
-from ..codec import ErrorInfo, decode, encode, error_from, error_info
+from ..codec import encode, error_from, error_info
 from ..context import Context
 from ..errors import NonDeterminismError, TooLargeError, WorkflowCancelledError
 from ..references import ActorMethod
 from ..resources import Resources
 from ..workflow import Workflow
 from .asking import Asking, ContinueAsNew
+from .child_outcomes import finished_outcome
 from .commands import Call, ChildResult, Command, Gather, Sleep, StartChild, Step, WaitSignal
 from .determinism import Sealed, refused
 from .entries import (
@@ -33,7 +34,8 @@ from .entries import (
     SignalReceived,
     StepBegan,
 )
-from .messages import Kind, Message, derived_id
+from .messages import Kind
+from .run_logger import RunLogger
 from .steps import StepRunner
 from .strands import Compensation, Group, Strand, as_coroutine, dispose
 
@@ -96,7 +98,7 @@ class Execution(Asking):
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger that is silent in replays."""
         if self._logger is None:
-            self._logger = logging.LoggerAdapter(_RunLogger(self), {"run": self.stream})
+            self._logger = logging.LoggerAdapter(RunLogger(self), {"run": self.stream})
         return self._logger
 
     # -- feeding -------------------------------------------------------------------------------------------------
@@ -470,39 +472,3 @@ class Execution(Asking):
 
 
 _NOTHING: Any = object()
-
-
-class _RunLogger(logging.Logger):
-    """The workflow logger, silent while its run replays."""
-
-    def __init__(self, execution: Execution) -> None:
-        super().__init__(_log.name)
-        self.parent = _log
-        self._execution = execution
-
-    def isEnabledFor(self, level: int) -> bool:
-        """Whether the run is live and the workflow logger takes the level."""
-        return not (self._execution.replaying or self._execution.closed) and _log.isEnabledFor(level)
-
-
-def finished_outcome(stream: str, parent: ParentJoined, finished: RunFinished) -> Message:
-    """The message that tells ``parent`` how the run ended."""
-    error = finished.error
-    if finished.status == "cancelled":
-        error = error_info(WorkflowCancelledError(f"{stream} was cancelled", stream=stream))
-    return child_outcome(stream, parent, finished.at, finished.value, error)
-
-
-def child_outcome(
-    stream: str, parent: ParentJoined, at: float, value: bytes | None, error: ErrorInfo | None
-) -> Message:  # fmt: skip
-    """The message that tells ``parent`` what became of its child. It never expires: somebody waits for it."""
-    outcome = ResultRecorded(parent.position, "child", stream, at, value, error)
-    return Message(id=derived_id("child", stream, parent.parent, parent.request), kind=Kind.CHILD, stream=parent.parent,
-                   args=encode(outcome), sent_at=at)  # fmt: skip
-
-
-def decode_child(data: bytes) -> ResultRecorded:
-    """The outcome of a child as its message carries it."""
-    found: ResultRecorded = decode(data, ResultRecorded)
-    return found

@@ -8,9 +8,9 @@ import msgspec
 
 from ..codec import decode, encode, error_info
 from ..errors import CallError, InvalidArgumentsError, MessageExpiredError, RunNotFoundError, TooLargeError
+from .child_outcomes import child_outcome, decode_child, finished_outcome
 from .commands import ChildResult, Command, Sleep, WaitSignal
 from .entries import CancelRequested, Event, ParentJoined, RunStarted, SignalReceived
-from .execution import child_outcome, decode_child, finished_outcome
 from .job import Job
 from .messages import Kind, Message
 from .run_status import RunStatus
