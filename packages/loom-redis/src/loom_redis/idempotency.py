@@ -1,0 +1,26 @@
+"""Idempotency keys on Redis."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from loom.adapters.derived.idempotency import DocumentIdempotencyStore
+from loom.clock import Clock
+from loom.plugins import AdapterContext, LoomURL
+
+from .client import Redis, redis_from_url
+from .documents import RedisDocumentStore
+
+__all__ = ["RedisIdempotencyStore"]
+
+
+class RedisIdempotencyStore(DocumentIdempotencyStore):
+    """An IdempotencyStore on Redis. A key that has expired leaves nothing behind."""
+
+    def __init__(self, redis: Redis, *, clock: Clock | None = None) -> None:
+        super().__init__(RedisDocumentStore(redis, clock=clock), clock=clock, owned=True)
+
+    @classmethod
+    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
+        """``redis://localhost:6379/0``; see ``RedisOptions``."""
+        return cls(redis_from_url(url, context), clock=context.clock)

@@ -1,0 +1,42 @@
+"""Idempotency keys on Redis: the conformance suite, by a clock of the test's own and by the server's time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loom.plugins import AdapterContext, LoomURL
+from loom.ports.idempotency import IdempotencyStore
+from loom.testing.clock import ManualClock
+from loom.testing.suites.base import Harness
+from loom.testing.suites.idempotency import IdempotencyStoreSuite
+from loom_redis.client import Redis
+from loom_redis.idempotency import RedisIdempotencyStore
+from loom_redis.options import RedisOptions
+from loom_redis.plugin import loom_register_adapters
+
+SPEC = next(s for s in loom_register_adapters() if (s.port, s.scheme) == ("idempotency", "redis"))
+
+
+class TestRedisIdempotencyStore(IdempotencyStoreSuite):
+    spec = SPEC
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_url: str) -> None:
+        self.url = redis_url
+
+    def harness(self, tmp_path: Path) -> Harness[IdempotencyStore]:
+        clock, options = ManualClock(), RedisOptions.from_url(LoomURL.parse(self.url))
+        return Harness(lambda: RedisIdempotencyStore(Redis(options), clock=clock), clock=clock, url=self.url)
+
+
+class TestRedisIdempotencyStoreByTheServersTime(IdempotencyStoreSuite):
+    spec = SPEC
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_url: str) -> None:
+        self.url = redis_url
+
+    def harness(self, tmp_path: Path) -> Harness[IdempotencyStore]:
+        return Harness(lambda: RedisIdempotencyStore.from_url(LoomURL.parse(self.url), AdapterContext()), url=self.url)

@@ -1,0 +1,42 @@
+"""Actor state on Redis: the conformance suite, by a clock of the test's own and by the server's time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loom.plugins import AdapterContext, LoomURL
+from loom.ports.state import StateStore
+from loom.testing.clock import ManualClock
+from loom.testing.suites.base import Harness
+from loom.testing.suites.state import StateStoreSuite
+from loom_redis.client import Redis
+from loom_redis.options import RedisOptions
+from loom_redis.plugin import loom_register_adapters
+from loom_redis.state import RedisStateStore
+
+SPEC = next(s for s in loom_register_adapters() if (s.port, s.scheme) == ("state", "redis"))
+
+
+class TestRedisStateStore(StateStoreSuite):
+    spec = SPEC
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_url: str) -> None:
+        self.url = redis_url
+
+    def harness(self, tmp_path: Path) -> Harness[StateStore]:
+        clock, options = ManualClock(), RedisOptions.from_url(LoomURL.parse(self.url))
+        return Harness(lambda: RedisStateStore(Redis(options), clock=clock), clock=clock, url=self.url)
+
+
+class TestRedisStateStoreByTheServersTime(StateStoreSuite):
+    spec = SPEC
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_url: str) -> None:
+        self.url = redis_url
+
+    def harness(self, tmp_path: Path) -> Harness[StateStore]:
+        return Harness(lambda: RedisStateStore.from_url(LoomURL.parse(self.url), AdapterContext()), url=self.url)
