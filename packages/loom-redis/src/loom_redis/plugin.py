@@ -11,6 +11,10 @@ __all__ = ["loom_register_adapters"]
 _SCHEMES = ("redis", "rediss", "unix")
 
 _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
+    "documents": ("loom_redis.documents:RedisDocumentStore", frozenset({Feature.TTL})),
+    "state": ("loom_redis.state:RedisStateStore", frozenset()),
+    "idempotency": ("loom_redis.idempotency:RedisIdempotencyStore", frozenset()),
+    "registry": ("loom_redis.registry:RedisActorRegistry", frozenset()),
     "journal": ("loom_redis.journal:RedisJournalStore", frozenset({Feature.FENCING})),
 }
 
