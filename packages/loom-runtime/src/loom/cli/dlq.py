@@ -106,7 +106,7 @@ def redrive(
         return
     for item in done:
         if item["queue"] == PENDING:
-            when = "goes on" if item["resumed"] else "goes on when a host next takes its shard, or is called"
+            when = "goes on" if item["resumed"] else "goes on when a host that has its code takes its shard"
             out.line(f"{item['id']} {when}")
         else:
             out.line(f"{item['id']} was sent again as the NEW request {item['new_id']}")
@@ -199,20 +199,18 @@ async def _redrive(session: Session, dead: Dead, message: Message | None) -> dic
 
 
 async def _woken(session: Session, stream: str) -> bool:
-    """Whether a host has picked the run up: to be asked for its status makes it go on. Actors can't be asked so."""
+    """Whether a host goes on with it now; else whoever next takes its shard does."""
+    from ..codec import decode
     from ..errors import LoomError
-    from ..runtime.messages import split_stream
+    from ..runtime.messages import Kind, split_stream
 
-    kind, name, key = split_stream(stream)
-    if kind != "run":
-        return False
+    kind, name, _ = split_stream(stream)
     try:
-        await session.require_host("workflow", name)
+        await session.require_host("actor" if kind == "actor" else "workflow", name)
         async with session.client(timeout=5.0) as client:
-            await client.run(name, key).status()
+            return bool(decode(await client.ask(Kind.WAKE, stream)))
     except LoomError:
         return False
-    return True
 
 
 async def _discard(session: Session, dead: Dead, message: Message | None) -> dict[str, Any] | None:

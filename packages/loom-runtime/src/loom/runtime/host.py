@@ -10,7 +10,7 @@ from typing import Any
 
 from ..actor import ActorType
 from ..clock import Clock
-from ..codec import PayloadCodec, error_info
+from ..codec import PayloadCodec, encode, error_info
 from ..errors import (
     CoordinationError,
     JournalError,
@@ -399,6 +399,31 @@ class Host:
             self.cell(stream).resume()
         except LoomError as error:
             self.log.error("%s can't be resumed: %s", stream, error)
+
+    def wake(self, job: Job) -> None:
+        """Somebody has made a pending record due again, and asks that it be looked at now."""
+        stream = job.message.stream
+        if not self._holds(stream):
+            self.redirect(job)
+        elif not self.has_code(stream):
+            self.relay.put(job)
+        else:
+            self.background.spawn(self._wake_pending(job), "loom wake")
+
+    async def _wake_pending(self, job: Job) -> None:
+        stream = job.message.stream
+        shard = shard_of(stream, self.options.shards)
+        try:
+            record = await self.pending.get(shard, stream)
+            if record is not None and record.due is not None:
+                if record.due > self.clock.now():
+                    self.wake_at(record.due, stream)
+                else:
+                    await self._resume(shard, record)
+        except Exception as error:
+            self.fail(job, error, ran=False)
+        else:
+            self.answer(job, Reply(job.message.id, encode(record is not None and record.due is not None)))
 
     async def _recover(self, shards: list[int]) -> None:
         """Resume what newly owned shards have in hand: what their last owner had read, and what is pending."""

@@ -160,6 +160,8 @@ class Inbox:
                     continue
                 if apart and self._is_apart(message, delivery):
                     host.relay.put(Job(message, delivery=delivery))
+                elif message.kind is Kind.WAKE:
+                    host.wake(Job(message, delivery=delivery))
                 else:
                     host.deliver(Job(message, delivery=delivery))
             while len(self._outstanding) > 4 * _BATCH:

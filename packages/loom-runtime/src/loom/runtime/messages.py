@@ -43,13 +43,16 @@ class Kind(enum.IntEnum):
     GET = 9  # read: a published value
     RESULT = 10  # read: wait for a run's outcome
     RUN = 11  # begin a run, and wait for its outcome
+    WAKE = 12  # go on with what the pending record says is unfinished
 
 
 READS = frozenset({Kind.STATUS, Kind.GET, Kind.RESULT})
 """Requests that change nothing."""
 
-UNORDERED = READS | {Kind.RUN}
-"""Requests that keep no order: one that waits for an outcome must not hold up what brings it."""
+UNORDERED = READS | {Kind.RUN, Kind.WAKE}
+"""Requests that keep no order: one that waits for an outcome must not hold up what brings it, and what wakes an actor
+must not wait behind what waits for it.
+"""
 
 
 class Message(msgspec.Struct, array_like=True, kw_only=True):
