@@ -114,6 +114,9 @@ class DocumentStore(Port):
     meanwhile.
     """
 
+    max_bytes: int | None = None
+    """The most bytes that a body may have as JSON; None where nothing but memory limits them."""
+
     @abstractmethod
     async def ensure(self, collections: Sequence[Collection]) -> None:
         """Make the collections exist with their indexes. Idempotent; must precede any other use of them."""
@@ -127,8 +130,8 @@ class DocumentStore(Port):
         """Apply all operations in one partition atomically: all of them or, if any fails, none.
 
         Up to 100 operations; returns what each wrote (None for a delete). An id may appear once. Raises
-        DocumentConflictError, naming the id, when an ``if_match`` or ``create_only`` does not hold; TooLargeError;
-        ValueError for a body that is not JSON.
+        DocumentConflictError, naming the id, when an ``if_match`` or ``create_only`` does not hold; TooLargeError for
+        more operations or a body above ``max_bytes``; ValueError for a body that is not JSON.
         """
 
     async def batch_many(

@@ -76,6 +76,9 @@ class JournalStore(Port):
     no reader can see half done.
     """
 
+    max_bytes: int | None = None
+    """The most bytes that an entry or a snapshot may have; None where nothing but memory limits them."""
+
     async def append(self, append: Append) -> Appended:
         """Append one entry, or raise what ``append_many`` would have returned for it."""
         [outcome] = await self.append_many([append])
@@ -97,7 +100,7 @@ class JournalStore(Port):
           position the duplicate is still recognised while it is the head, and is a conflict otherwise;
         - the head differs: ``JournalConflictError`` with the head found;
         - only the fence is too low: ``FencedError`` with the head found;
-        - the entry is larger than the store takes: ``TooLargeError``.
+        - the entry is larger than the store takes (``max_bytes``): ``TooLargeError``.
 
         Raises StoreUnavailableError when the store failed as a whole; with ``unknown=True`` some or all of the
         appends may have taken effect and the caller must read the heads.
@@ -130,7 +133,8 @@ class JournalStore(Port):
         """Make ``snapshot`` the stream's snapshot if it is newer than the one there; say whether it was taken.
 
         Snapshots only move forward: an older or equal position changes nothing and returns False. Raises JournalError
-        when ``snapshot.seq`` lies beyond the head. The snapshot is durable before the head's ``snapshot_seq`` shows it.
+        when ``snapshot.seq`` lies beyond the head, TooLargeError when it has more than ``max_bytes``. The snapshot is
+        durable before the head's ``snapshot_seq`` shows it.
         """
 
     @abstractmethod

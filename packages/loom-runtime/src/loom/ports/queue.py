@@ -86,11 +86,14 @@ class MessageQueue(Port):
     dedupe_window: float = 300.0
     """Seconds for which a finished message's id is remembered."""
 
+    max_bytes: int | None = None
+    """The most bytes that a body may have; None where nothing but memory limits them."""
+
     @abstractmethod
     async def send_many(self, messages: Sequence[OutgoingMessage]) -> list[bool]:
         """Enqueue durably, in order; per message True, or False when its id was a duplicate and it was dropped.
 
-        Raises TooLargeError, before anything is enqueued, when a body exceeds what the queue takes. Raises
+        Raises TooLargeError, before anything is enqueued, when a body exceeds ``max_bytes``. Raises
         StoreUnavailableError; sending the same ids again is then safe.
         """
 

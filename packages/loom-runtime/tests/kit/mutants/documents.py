@@ -46,6 +46,12 @@ class EtagsComeFromTheBody(InMemoryDocumentStore):
         return written
 
 
+class TakesWhatIsTooLarge(InMemoryDocumentStore):
+    """Names a limit that it does not look at."""
+
+    max_bytes = 1000
+
+
 class CreateOnlyOverwrites(InMemoryDocumentStore):
     """Takes ``create_only`` for a hint."""
 

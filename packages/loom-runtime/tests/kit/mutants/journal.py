@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from loom.adapters.memory.journal import InMemoryJournalStore
-from loom.errors import JournalGapError, PortError
+from loom.errors import JournalGapError, PortError, TooLargeError
 from loom.ports.journal import Append, Appended, Head, JournalEntry, Snapshot, conflict
 
 
@@ -61,6 +61,24 @@ class FailsAllForOneConflict(InMemoryJournalStore):
         outcomes = await super().append_many(appends)
         refusal = next((outcome for outcome in outcomes if not isinstance(outcome, Appended)), None)
         return outcomes if refusal is None else [refusal] * len(outcomes)
+
+
+class TakesWhatIsTooLarge(InMemoryJournalStore):
+    """Names a limit that it does not look at."""
+
+    max_bytes = 1000
+
+
+class FailsAllForOneTooLarge(InMemoryJournalStore):
+    """Refuses a batch of which one append is too large."""
+
+    max_bytes = 1000
+
+    async def append_many(self, appends: Sequence[Append]) -> list[Appended | PortError]:
+        for append in appends:
+            if len(append.data) > self.max_bytes:
+                raise TooLargeError(f"{append.stream}: {len(append.data)} bytes")
+        return await super().append_many(appends)
 
 
 class ComparesBeforeItWaits(InMemoryJournalStore):

@@ -9,6 +9,7 @@ import msgspec
 
 from loom.adapters.memory.lanes import LaneQueue, Message, State
 from loom.adapters.memory.queue import InMemoryMessageQueue
+from loom.errors import TooLargeError
 from loom.ports.queue import Delivery, OutgoingMessage
 
 
@@ -140,6 +141,20 @@ class IgnoresPriority(InMemoryMessageQueue):
 
     async def send_many(self, messages: Sequence[OutgoingMessage]) -> list[bool]:
         return await super().send_many([msgspec.structs.replace(message, priority=0) for message in messages])
+
+
+class SendsUntilOneIsTooLarge(InMemoryMessageQueue):
+    """Refuses a batch after it has sent the first messages of it."""
+
+    max_bytes = 1000
+
+    async def send_many(self, messages: Sequence[OutgoingMessage]) -> list[bool]:
+        taken: list[bool] = []
+        for message in messages:
+            if len(message.body) > self.max_bytes:
+                raise TooLargeError(f"{message.queue}: {message.id} has {len(message.body)} bytes")
+            taken += await super().send_many([message])
+        return taken
 
 
 class DropsDeadLetters(InMemoryMessageQueue):

@@ -92,6 +92,8 @@ class InMemoryDocumentStore(DocumentStore):
     Bodies are at most 16 MiB. A query that orders reads the whole partition, or the whole collection.
     """
 
+    max_bytes = rules.MAX_BODY_BYTES
+
     def __init__(self, *, clock: Clock | None = None) -> None:
         warn_if_production(type(self).__name__)
         self._set(clock, _World())

@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 
 from ...clock import Clock, SystemClock
-from ...errors import PortError
+from ...errors import PortError, TooLargeError
 from ...plugins.urls import AdapterContext, LoomURL
 from ...ports.documents import Collection, Document, DocumentStore, Operation, Page, Put, Query, check_indexed
 from ...ports.port import check_key
@@ -51,6 +51,8 @@ class SqliteDocumentStore(DocumentStore):
     Batches that wait at the same moment share one transaction and so one fsync; puts without a condition share one
     statement. Bodies are at most 16 MiB.
     """
+
+    max_bytes = rules.MAX_BODY_BYTES
 
     def __init__(self, database: Database, *, clock: Clock | None = None) -> None:
         self._database = database
@@ -113,11 +115,16 @@ class SqliteDocumentStore(DocumentStore):
     async def batch_many(
         self, collection: str, batches: Sequence[tuple[str, Sequence[Operation]]]
     ) -> list[list[Document | None] | PortError]:
-        items = [self._prepare(collection, partition, operations) for partition, operations in batches]
-        if not items:
-            return []
-        refusals = await self._database.write_grouped(self._apply, items, at_once=True)
-        return [refusal or item.documents for item, refusal in zip(items, refusals, strict=True)]
+        prepared: list[_Batch | TooLargeError] = []
+        for partition, operations in batches:
+            try:
+                prepared.append(self._prepare(collection, partition, operations))
+            except TooLargeError as error:
+                prepared.append(error)
+        items = [item for item in prepared if isinstance(item, _Batch)]
+        written = await self._database.write_grouped(self._apply, items, at_once=True) if items else []
+        refusals = iter(written)
+        return [item if isinstance(item, TooLargeError) else next(refusals) or item.documents for item in prepared]
 
     def _prepare(self, collection: str, partition: str, operations: Sequence[Operation]) -> _Batch:
         default = self._known(collection).ttl

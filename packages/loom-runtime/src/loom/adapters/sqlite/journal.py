@@ -70,6 +70,8 @@ class SqliteJournalStore(JournalStore):
     Appends that wait at the same moment share one transaction and a handful of statements.
     """
 
+    max_bytes = _MAX_DATA
+
     def __init__(self, database: Database, *, clock: Clock | None = None) -> None:
         """``clock`` is accepted as every adapter accepts it; a journal asks nobody for the time."""
         self._database = database

@@ -29,6 +29,8 @@ class SqliteMessageQueue(MessageQueue):
     A receive that finds nothing only reads; it takes the write lock when there is something to lease.
     """
 
+    max_bytes = _MAX_BODY
+
     def __init__(self, database: Database, *, clock: Clock | None = None, dedupe_window: float = 300.0) -> None:
         self.dedupe_window = dedupe_window
         self._database = database

@@ -27,7 +27,7 @@ from ...plugins.spec import AdapterSpec, Durability, Feature, Reach
 from ...ports.port import Port
 from ..clock import ManualClock
 
-__all__ = ["Harness", "Needs", "Suite", "eventually", "scenario"]
+__all__ = ["MOST_TESTED", "Harness", "Needs", "Suite", "eventually", "limit", "scenario"]
 
 P = TypeVar("P", bound=Port)
 S = TypeVar("S", bound="Suite[Any]")
@@ -109,6 +109,17 @@ class Harness(Generic[P]):
         clients, self._clients = self._clients, []
         for client in reversed(clients):
             await client.close()
+
+
+MOST_TESTED = 16 * 2**20
+"""Bytes up to which the suites store values as large as an adapter takes."""
+
+
+def limit(adapter: Any) -> int:
+    """The adapter's ``max_bytes``; skips the test of an adapter without a limit."""
+    if adapter.max_bytes is None:
+        pytest.skip("the adapter names no max_bytes: it takes whatever memory holds")
+    return int(adapter.max_bytes)
 
 
 class Needs(msgspec.Struct, frozen=True):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ...errors import InvalidKeyError
+from ...errors import InvalidKeyError, TooLargeError
 from ...plugins.spec import Feature
 from ...ports.queue import MessageQueue, QueueDepth
-from .base import Suite, scenario
+from .base import MOST_TESTED, Suite, limit, scenario
 from .keys import BAD_KEYS, HOSTILE_KEYS
 from .queue_crash import QueueCrashSuite
 from .queue_dead import QueueDeadLetterSuite
@@ -50,6 +50,22 @@ class _Delivery(Suite[MessageQueue]):
         bodies = {"empty": b"", "all": bytes(range(256)), "large": b"\xfe" * 1_048_576}
         await h.adapter.send_many([message(id, body=body) for id, body in bodies.items()])
         assert {delivery.id: delivery.body for delivery in await drain(h.adapter)} == bodies
+
+    @scenario()
+    async def test_a_batch_with_a_body_that_is_too_large_is_refused_whole(self, h: QueueHarness) -> None:
+        size = limit(h.adapter)
+        for large in (bytes(size + 1), bytes(size + 100)):
+            with pytest.raises(TooLargeError):
+                await h.adapter.send_many([message("a"), message("large", body=large), message("b", queue="other")])
+        assert await h.adapter.queues() == []
+        assert await h.adapter.send_many([message("a"), message("large")]) == [True, True], "no id was taken"
+        if size <= MOST_TESTED:
+            body = b"\xff" * size
+            await h.adapter.send(message("full", queue="full", body=body))
+            [delivery] = await drain(h.adapter, "full")
+            # Not in the assert: a difference of such values would take minutes to print.
+            same = delivery.body == body
+            assert same
 
     @scenario()
     async def test_a_receive_gives_up_to_its_limit_from_its_queues_only(self, h: QueueHarness) -> None:
