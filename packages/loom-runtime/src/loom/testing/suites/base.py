@@ -72,6 +72,12 @@ class Harness(Generic[P]):
         await client.start()
         return client
 
+    async def leave(self) -> P:
+        """Close every client, so that nobody here has the data open; what was the first client."""
+        first = self.adapter
+        await self._close_clients()
+        return first
+
     async def reopen(self) -> P:
         """Close every client, and open the data again with a new one."""
         await self._close_clients()

@@ -68,7 +68,7 @@ class JournalCrashSuite(Suite[JournalStore]):
     @scenario(durability=Durability.PROCESS, url=True)
     async def test_what_a_killed_process_had_acknowledged_is_there(self, h: H) -> None:
         assert h.url is not None
-        async with run_child(append_and_report, h.adapter, h.url) as child:
+        async with run_child(append_and_report, await h.leave(), h.url) as child:
             while len(child.lines) < 400 and await child.read() is not None:
                 pass
             reports = await child.kill()

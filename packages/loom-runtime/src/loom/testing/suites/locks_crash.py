@@ -37,7 +37,7 @@ class LockCrashSuite(Suite[LockManager]):
     async def test_tokens_grow_after_a_process_was_killed(self, h: H) -> None:
         assert h.url is not None
         ttl = 600.0 if h.clock is not None else 2.0
-        async with run_child(take_and_report, h.adapter, h.url, str(ttl)) as child:
+        async with run_child(take_and_report, await h.leave(), h.url, str(ttl)) as child:
             while len(child.lines) < 50 and await child.read() is not None:
                 pass
             tokens = await child.kill()

@@ -63,7 +63,7 @@ class QueueCrashSuite(Suite[MessageQueue]):
     @scenario(durability=Durability.PROCESS, url=True)
     async def test_what_a_killed_sender_had_sent_is_there(self, h: QueueHarness) -> None:
         assert h.url is not None
-        async with run_child(send_and_report, h.adapter, h.url) as child:
+        async with run_child(send_and_report, await h.leave(), h.url) as child:
             while len(child.lines) < 60 and await child.read() is not None:
                 pass
             reported = [name for batch in await child.kill() for name in batch]
@@ -79,7 +79,7 @@ class QueueCrashSuite(Suite[MessageQueue]):
         names = [f"m{n:03}" for n in range(400)]
         await send(h.adapter, names)
         lease = 3600.0 if h.clock is not None else 2.0
-        async with run_child(work_and_report, h.adapter, h.url, str(lease)) as child:
+        async with run_child(work_and_report, await h.leave(), h.url, str(lease)) as child:
             while len(child.lines) < 60 and await child.read() is not None:
                 pass
             reports = await child.kill()
