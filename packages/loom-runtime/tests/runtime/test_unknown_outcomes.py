@@ -75,9 +75,9 @@ async def test_a_call_through_a_queue_that_loses_acks_runs_once(place: Place) ->
 async def test_a_client_whose_queue_would_not_say_hears_outcome_unknown(
     memory: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from loom.runtime import router
+    from loom.runtime import request_sender
 
-    monkeypatch.setattr(router, "_PATIENCE", 0.05)
+    monkeypatch.setattr(request_sender, "_PATIENCE", 0.05)
     host = await memory.open(Account)
     plan = FaultPlan(rate=1.0, faults=[Fault.LOST_REQUEST], methods=["send_many"])
     async with memory.make(Account, plans={"queue": plan}).client() as client:

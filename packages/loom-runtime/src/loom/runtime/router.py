@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..codec import PayloadCodec
-from ..errors import OutcomeUnknownError, StoreUnavailableError
+from ..errors import OutcomeUnknownError
 from ..ports import Delivery, MessageQueue
 from .background import Background
 from .deadlines import Deadlines
@@ -18,6 +18,7 @@ from .ids import Ids
 from .job import Job
 from .messages import Message, Reply, decode_reply, reply_queue
 from .outbox import envelope
+from .request_sender import RequestSender
 
 if TYPE_CHECKING:
     from .host import Host
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Router"]
 
 _log = logging.getLogger("loom.router")
-_PATIENCE = 5.0
 
 
 class Router:
@@ -46,6 +46,8 @@ class Router:
         self._listener: asyncio.Task[None] | None = None
         self._deadlines = Deadlines()
         self._tickets = Ids()
+        self._sender = RequestSender(queue, clock, background)
+        self._read: list[Delivery] = []
 
     async def call(self, message: Message, *, timeout: float, caller: str = "") -> Reply:
         """Carry the request and wait up to ``timeout`` seconds for its reply. ``caller`` is the run that asks, if any.
@@ -59,7 +61,7 @@ class Router:
             if self._host is not None and self._host.serves(message.stream, waited_for=bool(message.chain)):
                 self._host.deliver(Job(message, future=future, caller=caller))
             else:
-                await self._send(message, future)
+                self._send(message, future)
             return await future
         finally:
             deadline.cancel()
@@ -69,7 +71,7 @@ class Router:
     async def forward(self, message: Message, future: asyncio.Future[Reply]) -> None:
         """Carry a request that a local caller waits for, after its shard has moved to another host."""
         try:
-            await self._send(message, future)
+            self._send(message, future)
             await asyncio.wait([future])
         except Exception as error:
             if not future.done():
@@ -85,7 +87,7 @@ class Router:
                 future.set_exception(OutcomeUnknownError("the app stopped before a reply came; the call may still run"))
                 future.exception()
 
-    async def _send(self, message: Message, future: asyncio.Future[Reply]) -> None:
+    def _send(self, message: Message, future: asyncio.Future[Reply]) -> None:
         """Queue the request; its reply, if one comes, ends ``future``.
 
         Each attempt has a ticket of its own: a repeated request must reach the actor, which knows whether it has
@@ -97,41 +99,37 @@ class Router:
         message.remember = True
         message.ticket = self._tickets.next()
         self._waiting[message.ticket] = future
-        outgoing = envelope(message, self._shards, self._codecs, self._clock.now())
-        until, pause, unsure = self._clock.monotonic() + _PATIENCE, 0.02, False
-        while not future.done():
-            try:
-                await self._queue.send(outgoing)
-                return
-            except StoreUnavailableError as error:
-                unsure = unsure or error.unknown
-                if self._clock.monotonic() < until:
-                    await self._clock.sleep(pause)
-                    pause = min(pause * 2, 1.0)
-                    continue
-                if not unsure:
-                    raise
-                raise OutcomeUnknownError(
-                    f"{message.stream}: the queue did not say whether it took the request ({error}); retry under the "
-                    "same request id",
-                    request_id=message.id,
-                    stream=message.stream,
-                ) from error
+        self._sender.send(message, envelope(message, self._shards, self._codecs, self._clock.now()), future)
 
     async def _listen(self) -> None:
         pause = 0.05
         while True:
             try:
                 deliveries = await self._queue.receive([self._reply_to], limit=500, lease=10.0, wait=5.0)
-                if deliveries:
-                    for delivery in deliveries:
-                        self._resolve(delivery)
-                    await self._queue.ack(deliveries)
+                for delivery in deliveries:
+                    self._resolve(delivery)
+                self._ack(deliveries)
                 pause = 0.05
             except Exception as error:
                 _log.warning("loom: replies can't be read: %s", error)
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, 5.0)
+
+    def _ack(self, deliveries: list[Delivery]) -> None:
+        """Drop replies that were read, beside the reading of more. One that stays is read again, and is nobody's."""
+        acking = bool(self._read)
+        self._read += deliveries
+        if self._read and not acking:
+            self._background.spawn(self._acked(), "loom replies read")
+
+    async def _acked(self) -> None:
+        while self._read:
+            read = list(self._read)
+            try:
+                await self._queue.ack(read)
+            except Exception as error:
+                _log.warning("loom: %d replies can't be dropped and come again: %s", len(read), error)
+            del self._read[: len(read)]
 
     def _resolve(self, delivery: Delivery) -> None:
         try:
