@@ -14,7 +14,7 @@ from loom.ports import OutgoingMessage
 from loom.runtime.background import Background
 from loom.runtime.messages import Kind, Message, Reply
 from loom.runtime.request_sender import RequestSender
-from loom.testing.faults import Fault, Faulty, FaultPlan
+from loom.testing.faults import Fault, FaultPlan, Faulty
 
 
 class Counting(InMemoryMessageQueue):
