@@ -91,7 +91,7 @@ class Partitions:
     async def refresh(self, collection: str) -> None:
         """Hear of indexes that others have added."""
         key = CollectionKeys.of(self._redis, collection).schema
-        self._schemas[collection] = _decode(await self._redis.call("HGET", key, "indexes", key=key, repeatable=True))
+        await self._heard(collection, await self._redis.call("HGET", key, "indexes", key=key, repeatable=True))
 
     async def register(self, collection: str, partition: str, ttl: float | None, state: bytes) -> Ticket:
         """List the partition for as long as a document of this life needs. ``state`` is what it was found in."""
@@ -102,8 +102,16 @@ class Partitions:
             [self._now(), partition, "" if ttl is None else repr(ttl), token],
             repeatable=True,
         )
-        self._schemas[collection] = _decode(indexes)
+        await self._heard(collection, indexes)
         return Ticket(time, state, due, token)
+
+    async def _heard(self, collection: str, indexes: bytes | None) -> None:
+        schema, known = _decode(indexes), self.schema(collection)
+        if len(schema) < len(known):
+            # The server has lost what it had acknowledged: without this the indexes would miss what comes from now on.
+            await self.ensure(Collection(collection, known))
+        else:
+            self._schemas[collection] = schema
 
     async def names(
         self, collection: str, *, start: str = "", backwards: bool = False, most: int = _NAMES

@@ -7,7 +7,6 @@
 
 local d, i, x, t, m = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local call, match = redis.call, string.match
-local now = now_of(ARGV[1])
 local FIRST, EACH = 8, 6
 local PURGE = 100            -- expired documents purged by one call: others wait while a script runs
 local TICKET_SECONDS = 10    -- a third of the marker's life, so that servers of a cluster may disagree by 20 s
@@ -22,6 +21,13 @@ local function text_of(value)
   return value == math.huge and 'inf' or string.format('%.17g', value)
 end
 
+local known
+local function now()
+  known = known or now_of(ARGV[1])
+  return known
+end
+
+-- What the partition says of itself: how many indexes its writers know at least, until when it is listed, and by whom.
 local meta = call('HGET', d, '')
 local version, due, token
 if meta then version, due, token = match(meta, '^(%d+);([^;]*);(.*)$') end
@@ -34,7 +40,7 @@ for at = FIRST, #ARGV, EACH do
     local etag, expires
     if found then
       etag, expires = match(found, '^([^;]*);([^;]*);')
-      if expires ~= '' and number(expires) <= now then etag = nil end
+      if expires ~= '' and number(expires) <= now() then etag = nil end
     end
     if check == '+' then
       if etag then return { 'conflict', (at - FIRST) / EACH, etag } end
@@ -45,12 +51,13 @@ for at = FIRST, #ARGV, EACH do
   if ARGV[at + 2] ~= '' then
     puts = true
     local ttl = ARGV[at + 3]
-    need = math.max(need, ttl == '' and math.huge or now + number(ttl))
+    need = math.max(need, ttl == '' and math.huge or now() + number(ttl))
   end
 end
 
 if not puts and not meta then return 1 end
 if puts then
+  local opened = meta
   if meta and tonumber(version) > tonumber(ARGV[2]) then return { 'stale' } end
   if not meta or need > number(due) then
     -- The partition must be in the list of partitions, for long enough, before it holds the document. The ticket says
@@ -61,11 +68,14 @@ if puts then
       or need > number(ARGV[6]) then
       return { 'register', state }
     end
-    call('HSET', d, '', (version or ARGV[2]) .. ';' .. ARGV[6] .. ';' .. ARGV[7])
+    due, token = ARGV[6], ARGV[7]
   end
+  version = ARGV[2]
+  meta = version .. ';' .. due .. ';' .. token
+  if meta ~= opened then call('HSET', d, '', meta) end
 end
 
-local indexed, timed = call('EXISTS', x) == 1, call('EXISTS', t) == 1
+local indexed, timed, removed = version ~= '0', call('EXISTS', t) == 1, false
 
 local function each(command, packed)
   local arguments, at = { command, i }, 1
@@ -79,7 +89,8 @@ local function each(command, packed)
 end
 
 local function change_members(id, members)
-  local old = indexed and call('HGET', x, id) or ''
+  if not indexed then return end
+  local old = call('HGET', x, id) or ''
   if old == members then return end
   each('ZREM', old)
   each('ZADD', members)
@@ -87,12 +98,12 @@ local function change_members(id, members)
     call('HDEL', x, id)
   else
     call('HSET', x, id, members)
-    indexed = true
   end
 end
 
 local function remove(id)
   if call('HDEL', d, id) == 1 then
+    removed = true
     call('ZREM', i, '\0' .. id)
     change_members(id, '')
     if timed then call('ZREM', t, id) end
@@ -105,7 +116,7 @@ for at = FIRST, #ARGV, EACH do
   local id, etag, ttl, expires = ARGV[at], ARGV[at + 2], ARGV[at + 3], ''
   if etag ~= '' then
     if ttl ~= '' then
-      expires, expiring = text_of(now + number(ttl)), true
+      expires, expiring = text_of(now() + number(ttl)), true
     end
     if call('HSET', d, id, etag .. ';' .. expires .. ';' .. ARGV[at + 5]) == 1 then
       call('ZADD', i, 0, '\0' .. id)
@@ -124,28 +135,36 @@ for at = FIRST, #ARGV, EACH do
 end
 
 if timed then
-  for _, id in ipairs(call('ZRANGEBYSCORE', t, '-inf', text_of(now), 'LIMIT', 0, PURGE)) do
+  for _, id in ipairs(call('ZRANGEBYSCORE', t, '-inf', text_of(now()), 'LIMIT', 0, PURGE)) do
     remove(id)
   end
 end
 
+if not (removed or timed or expiring) then return 1 end
 local left = call('HLEN', d) - 1
 if left <= 0 then
   call('DEL', d)
   call('SET', m, ARGV[3], 'PX', MARKER_MS)
-  reply[2] = token or ''
+  reply[2] = token
   return reply
 end
 
--- A partition of which every document expires goes by itself, even if nobody ever comes back to it.
+-- A partition of which every document expires goes by itself, even if nobody ever comes back to it; some time after
+-- the last, so that one that is refreshed for ever seldom needs to be told.
 if timed or expiring then
   local last = math.huge
   if ARGV[1] == '' and call('ZCARD', t) == left then
     last = math.ceil(number(call('ZRANGE', t, -1, -1, 'WITHSCORES')[2]) * 1000)
   end
+  local life = call('PEXPIRETIME', d)
   if last < LATEST_MS then
-    for _, key in ipairs({ d, i, x, t }) do call('PEXPIREAT', key, string.format('%.0f', last)) end
-  elseif call('PTTL', d) > 0 then
+    if life < last then
+      last = string.format('%.0f', last + math.max(0, last - now() * 1000) / 4)
+      for _, key in ipairs({ d, i, x, t }) do call('PEXPIREAT', key, last) end
+    elseif indexed then
+      call('PEXPIREAT', x, string.format('%.0f', life))  -- it alone may be made anew among others that live
+    end
+  elseif life > 0 then
     for _, key in ipairs({ d, i, x, t }) do call('PERSIST', key) end
   end
 end
