@@ -140,3 +140,24 @@ async def test_a_receive_that_is_cancelled_while_it_leases_gives_back_what_it_to
     assert (await queue.depth("q")).leased == 0
     assert [delivery.id for delivery in await queue.receive(["q"], limit=10)] == ["0", "1", "2"]
     await queue.close()
+
+
+async def test_replies_that_nobody_reads_any_more_are_swept_by_others(tmp_path: Path) -> None:
+    """A client that died leaves its reply queue behind, and nobody ever receives from that."""
+    clock = ManualClock()
+    queue = SqliteMessageQueue(Database(tmp_path / "loom.db"), clock=clock)
+    await queue.start()
+    for n in range(30):
+        await queue.send(OutgoingMessage(queue="reply", id=str(n), body=b"", expires_at=clock.now() + 60))
+    assert len(await queue.receive(["reply"], limit=5, lease=10.0)) == 5
+    await queue.send(OutgoingMessage(queue="reply", id="young", body=b"", expires_at=clock.now() + 600))
+    await queue.send_many([OutgoingMessage(queue="work", id=str(n), body=b"") for n in range(6)])
+    clock.advance(61)
+    left = []
+    for _ in range(5):
+        await queue.ack(await queue.receive(["work"], limit=1))
+        depth = await queue.depth("reply")
+        left.append(depth.ready + depth.leased)
+    assert left == [21, 11, 1, 1, 1]
+    assert await queue.queues() == ["reply", "work"]
+    await queue.close()

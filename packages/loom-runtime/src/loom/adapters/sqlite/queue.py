@@ -240,6 +240,7 @@ class SqliteMessageQueue(MessageQueue):
                 outcomes.append(held is not None)
             if frees:
                 tables.forget(connection, now, 2 * len(deliveries) + 8)
+                tables.drop_expired(connection, now, 2 * len(deliveries) + 8)
                 tables.touch(connection)
             return outcomes
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from ...ports.queue import DeadLetter, Delivery, OutgoingMessage, QueueDepth
 
 __all__ = [
-    "SCHEMA", "Held", "add", "bury", "changes", "charge", "dead_letters", "depth", "discard", "end_leases",
-    "forget", "held", "leased", "look", "names", "put_back", "redrive", "remember", "remove", "set_due",
+    "SCHEMA", "Held", "add", "bury", "changes", "charge", "dead_letters", "depth", "discard", "drop_expired",
+    "end_leases", "forget", "held", "leased", "look", "names", "put_back", "redrive", "remember", "remove", "set_due",
     "settle", "take", "touch",
 ]  # fmt: skip
 
@@ -31,6 +31,7 @@ SCHEMA = (
     "CREATE INDEX IF NOT EXISTS queue_messages_ready ON queue_messages (queue, priority DESC) WHERE head AND state = 0",
     "CREATE INDEX IF NOT EXISTS queue_messages_due ON queue_messages (queue, due) WHERE state > 0",
     "CREATE INDEX IF NOT EXISTS queue_messages_lane ON queue_messages (queue, grp) WHERE grp <> '' AND state < 3",
+    "CREATE INDEX IF NOT EXISTS queue_messages_expiry ON queue_messages (expires_at) WHERE expires_at IS NOT NULL",
     """CREATE TABLE IF NOT EXISTS queue_dead (
         queue TEXT NOT NULL, id TEXT NOT NULL, grp TEXT NOT NULL, priority INTEGER NOT NULL, attempts INTEGER NOT NULL,
         reason TEXT NOT NULL, dead_at REAL NOT NULL, body BLOB NOT NULL, PRIMARY KEY (queue, id)) WITHOUT ROWID""",
@@ -236,6 +237,17 @@ def forget(connection: sqlite3.Connection, now: float, limit: int) -> None:
         "(SELECT queue, id FROM queue_finished WHERE until <= ? ORDER BY until LIMIT ?)",
         (now, limit),
     )
+
+
+def drop_expired(connection: sqlite3.Connection, now: float, limit: int) -> None:
+    """Delete up to ``limit`` expired messages, of any queue: its reader may be gone. Those under a lease stay."""
+    rows = connection.execute(
+        "SELECT n, queue, id, grp, head FROM queue_messages WHERE expires_at <= :now AND (state <> 1 OR due <= :now) "
+        "ORDER BY expires_at LIMIT :limit",
+        {"now": now, "limit": limit},
+    ).fetchall()
+    for row in rows:
+        remove(connection, Held(*row))
 
 
 def bury(connection: sqlite3.Connection, message: Held, reason: str, now: float) -> None:
