@@ -154,10 +154,13 @@ class Loom:
         return self._client
 
     @asynccontextmanager
-    async def ports(self) -> AsyncIterator[Mapping[PortName, Port]]:
-        """The adapters that the runtime uses, open: for tools that look at what is stored. Hosts nothing."""
+    async def ports(self, *, create: bool = True) -> AsyncIterator[Mapping[PortName, Port]]:
+        """The adapters that the runtime uses, open: for tools that look at what is stored. Hosts nothing.
+
+        Without ``create`` storage that does not exist is not made: StoreUnavailableError.
+        """
         async with AsyncExitStack() as stack:
-            yield await self._open(stack, hosting=False)
+            yield await self._open(stack, hosting=False, create=create)
 
     @asynccontextmanager
     async def client(
@@ -270,9 +273,9 @@ class Loom:
             client._closed = True
         self._host = None
 
-    async def _open(self, stack: AsyncExitStack, *, hosting: bool) -> dict[PortName, Port]:
+    async def _open(self, stack: AsyncExitStack, *, hosting: bool, create: bool = True) -> dict[PortName, Port]:
         settings = self.settings
-        context = AdapterContext(self._clock)
+        context = AdapterContext(self._clock, create=create)
         ports: dict[PortName, Port] = {}
         for port in _RUNTIME_PORTS:
             instance = self._instances.get(port)

@@ -43,6 +43,18 @@ def test_nobody_serves(shell: Any) -> None:
     assert shell.json("dlq", "list")["dead"] == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("status", "transfer/t"), ("runs", "list"), ("journal",), ("journal", "Account/a"), ("dlq", "list")],
+    ids=" ".join,
+)
+def test_looking_makes_nothing(shell: Any, command: tuple[str, ...]) -> None:
+    error = shell.json(*command, code=1)["error"]
+    assert error["code"] == "port.unavailable"
+    assert f"there is no {shell.folder / 'loom.db'}: no app has run here" in error["message"]
+    assert sorted(path.name for path in shell.folder.iterdir()) == ["bank.py"]
+
+
 def test_wrong_usage_exits_with_2(shell: Any) -> None:
     assert shell("bogus").exit_code == 2
     assert shell("call", "Account").exit_code == 2

@@ -39,7 +39,8 @@ def test_a_second_signal_quits_at_once(shell: Any) -> None:
         "app = Loom(actors=[Slow])\n"
     )
     host = shell.spawn("run", "slow:app")
-    shell.until(lambda: shell.json("status")["members"], "the host")
+    shell.until((shell.folder / "loom.db").exists, "the file")
+    shell.until(lambda: shell("status").exit_code == 0 and shell.json("status")["members"], "the host")
     caller = shell.spawn("call", "Slow", "a", "wait")
     shell.until((shell.folder / "begun").exists, "the turn to begin")
     host.terminate()
@@ -82,5 +83,5 @@ def test_url_and_its_credentials(shell: Any, monkeypatch: pytest.MonkeyPatch, tm
         assert "hunter2" not in result.output
         assert "hunter2" not in shell(*command, "--json").output
     monkeypatch.delenv("LOOM_URL")
-    assert shell.json("status", "--url", f"sqlite:///{tmp_path}/other.db")["members"] == []
-    assert (tmp_path / "other.db").exists()
+    error = shell.json("status", "--url", f"sqlite:///{tmp_path}/other.db", code=1)["error"]
+    assert f"there is no {tmp_path}/other.db" in error["message"]

@@ -33,7 +33,7 @@ def call(
     values = json_values(context, args)
 
     async def work() -> Any:
-        async with open_session(app, url, toml) as session:
+        async with open_session(app, url, toml, create=True) as session:
             await session.require_host("actor", actor_type)
             async with session.client(timeout) as client:
                 try:

@@ -74,11 +74,11 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    app: str | None = None, url: str | None = None, toml: str | None = None
+    app: str | None = None, url: str | None = None, toml: str | None = None, *, create: bool = False
 ) -> AsyncIterator[Session]:
-    """Open the stores, close them at the end."""
+    """Open the stores, close them at the end. Stores that are not there are made only where ``create`` says so."""
     loom = make_app(app, url, toml)
-    async with loom.ports() as ports:
+    async with loom.ports(create=create) as ports:
         session = Session(loom, ports)
         await session.pending.start()
         yield session

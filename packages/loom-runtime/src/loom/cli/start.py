@@ -31,7 +31,7 @@ def start(
     values = json_values(context, args)
 
     async def work() -> Any:
-        async with open_session(app, url, toml) as session:
+        async with open_session(app, url, toml, create=True) as session:
             await session.require_host("workflow", workflow)
             async with session.client(None if wait else timeout) as client:
                 try:

@@ -87,10 +87,14 @@ class LoomURL(msgspec.Struct, frozen=True):
 
 
 class AdapterContext:
-    """What an adapter is built with: the clock, and a place to share a connection between the ports of one URL."""
+    """What an adapter is built with: the clock, and a place to share a connection between the ports of one URL.
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    Without ``create`` an adapter makes no storage that is not there: it raises StoreUnavailableError instead.
+    """
+
+    def __init__(self, clock: Clock | None = None, *, create: bool = True) -> None:
         self.clock = clock or SystemClock()
+        self.create = create
         self._shared: dict[str, Any] = {}
 
     def shared(self, key: str, make: Callable[[], T]) -> T:

@@ -416,6 +416,8 @@ def database_from_url(url: LoomURL, context: AdapterContext) -> Database:
     ``?synchronous=FULL|EXTRA|NORMAL|OFF`` (default FULL) and ``?busy_timeout=SECONDS`` (default 30).
     """
     path = Path(url.path.removeprefix("/") or "loom.db").absolute()
+    if not context.create and not path.exists():
+        raise StoreUnavailableError(f"there is no {path}: no app has run here, or LOOM_URL is another", path=str(path))
     synchronous = url.query.get("synchronous", "FULL")
     timeout = float(url.query.get("busy_timeout", "30"))
     return context.shared(f"sqlite:{path}", lambda: Database(path, synchronous=synchronous, busy_timeout=timeout))
