@@ -26,7 +26,7 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How long one turn of an actor may take before it is given up uncommitted."""
 
     call_timeout: float = 30.0
-    """How long a client waits for the result of a call unless the call says otherwise."""
+    """How long a client waits for the result of a call; it can be made with another."""
 
     mailbox_limit: int = 1000
     """How many messages may wait for one actor. Calls beyond it get OverloadedError; sends are parked durably."""
@@ -54,6 +54,9 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     max_message_bytes: int = 4 * 1024 * 1024
     """The largest encoded message, result or state, in bytes."""
+
+    run_retention: float = 2_592_000.0
+    """How long a run that has ended is listed. Its journal stays, and with it the run's result."""
 
     unserved_window: float = 3600.0
     """How long a request waits for a host that has code for its type before it becomes a dead letter."""

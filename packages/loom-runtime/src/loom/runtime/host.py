@@ -42,6 +42,7 @@ from .outbox import Outbox
 from .pending import PendingRecord, PendingRecords
 from .placement import Placement
 from .relay import Relay
+from .retention import Retention
 from .router import Router
 from .run_cell import RunCell
 from .steps import StepRunner
@@ -94,6 +95,7 @@ class Host:
         self.outbox = Outbox(queue, clock, self.background, options.shards, codecs)
         self.inbox = Inbox(self)
         self.relay = Relay(self)
+        self.retention = Retention(self)
         self.placement.types.on_at_home = self.relay.reunite
         self.timers = Timers(clock, self.background)
         self.steps = StepRunner(clock, interceptors)
@@ -535,11 +537,12 @@ class Host:
         while True:
             await self.clock.sleep(min(_SWEEP, self.options.idle_seconds))
             await self.sweep()
-            if self.placement.types.apart:
-                try:
+            try:
+                await self.retention.sweep()
+                if self.placement.types.apart:
                     await self.relay.sweep()
-                except Exception as error:
-                    self.log.warning("loom: what waits for code can't be looked at: %s", error)
+            except Exception as error:
+                self.log.warning("loom: what is old can't be swept: %s", error)
 
     async def sweep(self) -> int:
         """Deactivate idle cells: those unused for ``idle_seconds``, then the least recently used above

@@ -14,12 +14,16 @@ from typing import Any
 import msgspec
 
 from ..errors import DocumentConflictError, StoreUnavailableError
-from ..ports import Collection, Condition, Document, DocumentStore, Put, Query
+from ..ports import Collection, Condition, Delete, Document, DocumentStore, Put, Query
 from .messages import split_stream
 
 __all__ = ["PENDING", "PendingRecord", "PendingRecords"]
 
 PENDING = Collection("pending", indexes=(("due",), ("since",), ("status", "since"), ("workflow", "since")))
+
+
+ENDED = ("completed", "failed", "cancelled")
+"""What the status of a run may be when it has ended."""
 
 
 class PendingRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -147,6 +151,32 @@ class PendingRecords:
         record.resumed, record.due = 0, now
         await self.put(shard, record)
         return True
+
+    async def forget_ended(self, shard: int, before: float, limit: int) -> int:
+        """Remove up to ``limit`` lines of runs of a shard that ended before ``before`` (Unix time); how many it were.
+
+        A line that changes meanwhile, because the run is retried, stays.
+        """
+        removed = 0
+        for status in ENDED:
+            old: list[Delete] = []
+            where = (Condition("status", "==", status), Condition("since", "<", before))
+            async for found in self._documents_of(
+                Query(partition=str(shard), where=where, order_by="since", limit=limit)
+            ):
+                # A run that began long ago may have ended just now.
+                if found.body.get("ended", before) < before and found.body.get("due") is None:
+                    old.append(Delete(id=found.id, if_match=found.etag))
+                if removed + len(old) >= limit:
+                    break
+            if not old:
+                continue
+            try:
+                await self._documents.batch("pending", str(shard), old)
+            except DocumentConflictError:
+                continue
+            removed += len(old)
+        return removed
 
     async def _all(self, query: Query) -> AsyncIterator[PendingRecord]:
         async for document in self._documents_of(query):

@@ -175,7 +175,8 @@ class RunCell(Cell):
         """
         host = self.host
         self.retired = True
-        host.log.error("%s: %s", self.stream, error)
+        text = str(error)
+        host.log.error("%s", text if text.startswith(self.stream) else f"{self.stream}: {text}")
         if isinstance(error, _TRANSIENT):
             host.wake_at(host.clock.now() + 1.0, self.stream)
         else:

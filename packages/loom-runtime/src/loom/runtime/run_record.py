@@ -32,7 +32,9 @@ class RunRecord:
         """Read it; one that is missing is made up, and not written."""
         cell = self._cell
         found = await cell.host.pending.get(cell.shard, cell.stream)
-        self.value = found or run_record(cell.stream, due=None, status="running", since=cell.run_history.since)
+        finished = cell.run_history.finished
+        status = "running" if finished is None else finished.status  # ended and without a line: its retention is over
+        self.value = found or run_record(cell.stream, due=None, status=status, since=cell.run_history.since)
         return self.value
 
     async def put(self, record: PendingRecord) -> None:
