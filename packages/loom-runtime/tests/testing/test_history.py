@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from loom import Context, Loom, workflow
+from loom.codec import PayloadCodec
 from loom.errors import NonDeterminismError, RunNotFoundError
 from loom.ports import JournalStore
 from loom.testing import VirtualClock, export_history, replay_history
@@ -124,9 +125,31 @@ async def test_an_app_that_does_not_run_gives_histories_too(tmp_path: Path) -> N
     replay_history(await export_history(app, run), counts_down)
     async with app.ports() as ports, app.client(ports=ports) as client:
         history = await export_history(cast(JournalStore, ports["journal"]), client.workflow(counts_down, "c"))
+        with pytest.raises(TypeError, match=r"Client has no journal.*app\.ports"):
+            await export_history(client, "counts_down/c")  # type: ignore[arg-type]
     replay_history(history, counts_down)
     with pytest.raises(RunNotFoundError, match="counts_down/other"):
         await export_history(app, "counts_down/other")
+
+
+class Backwards(PayloadCodec):
+    def encode(self, data: bytes) -> bytes:
+        return data[::-1]
+
+    def decode(self, data: bytes) -> bytes:
+        return data[::-1]
+
+
+async def test_a_journal_alone_is_read_by_the_codecs_that_are_given(tmp_path: Path) -> None:
+    codecs = (Backwards(),)
+    url = f"sqlite:///{tmp_path}/loom.db"
+    app = Loom(workflows=[counts_down], url=url, env="test", payload_codecs=codecs)
+    async with app:
+        run = await app.workflow(counts_down, "c").start(0)
+    async with app.ports() as ports:
+        history = await export_history(cast(JournalStore, ports["journal"]), "counts_down/c", codecs=codecs)
+    assert history == await export_history(app, run)
+    replay_history(history, counts_down)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 2, "workflow": "w", "run_id": "r", "entries": []}'])

@@ -6,7 +6,7 @@ A history kept with the tests says, before a deployment, whether the runs that a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from ..__about__ import __version__
 from ..app import Loom
 from ..client import RunHandle
 from ..clock import SystemClock
+from ..codec import PayloadCodec
 from ..errors import CorruptEntryError, NonDeterminismError, RunNotFoundError
 from ..options import RuntimeOptions
 from ..ports import JournalStore
@@ -51,16 +52,19 @@ class _History(msgspec.Struct, kw_only=True):
     loom: str = ""
 
 
-async def export_history(app: Loom | JournalStore, run: RunHandle[..., Any] | str) -> str:
+async def export_history(
+    app: Loom | JournalStore, run: RunHandle[..., Any] | str, *, codecs: Sequence[PayloadCodec] | None = None
+) -> str:
     """The recorded history of a run as JSON, for ``replay_history``; ``run`` is a handle or ``"WORKFLOW/RUN_ID"``.
 
-    ``app`` may be running or not; beside a client it is the open journal of ``app.ports()``. The run may have ended or
-    not, and is left alone. Arguments, results and signals
-    are in the text in the clear, whatever payload codecs the app has. Raises RunNotFoundError, CorruptEntryError.
+    ``app`` may be running or not; in its place an open journal will do, as ``app.ports()`` gives it: a client has none.
+    The run may have ended or not, and is left alone. ``codecs`` are those by which a journal is wrapped; None means
+    those of the app, and none for a journal. Arguments, results and signals are in the text in the clear, whatever the
+    codecs. Raises RunNotFoundError, CorruptEntryError, and TypeError for what has no journal.
     """
     stream = stream_of(run)
     async with open_journal(app) as journal:
-        entries = await _read(journal, stream, app)
+        entries = await _read(journal, stream, codecs_of(app) if codecs is None else tuple(codecs))
     if not entries:
         raise RunNotFoundError(f"{stream} has no journal: there is no such run", stream=stream)
     _, workflow, run_id = split_stream(stream)
@@ -68,9 +72,8 @@ async def export_history(app: Loom | JournalStore, run: RunHandle[..., Any] | st
     return json.dumps(msgspec.to_builtins(history), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-async def _read(journal: JournalStore, stream: str, app: Loom | JournalStore) -> list[_Entry]:
+async def _read(journal: JournalStore, stream: str, codecs: tuple[PayloadCodec, ...]) -> list[_Entry]:
     found: list[tuple[int, list[Event]]] = []
-    codecs = codecs_of(app)
     snapshot = await journal.read_snapshot(stream)
     if snapshot is not None:
         found.append((snapshot.seq, decode_entry(stream, snapshot.seq, snapshot.data, codecs)))

@@ -18,9 +18,17 @@ __all__ = ["codecs_of", "open_journal", "stream_of"]
 
 @asynccontextmanager
 async def open_journal(app: Loom | JournalStore) -> AsyncIterator[JournalStore]:
-    """The journal of the app: the one that it runs on, or opened for as long as the context is. A journal is itself."""
+    """The journal of the app: the one that it runs on, or opened for as long as the context is. A journal is itself.
+
+    Raises TypeError for anything else.
+    """
     if isinstance(app, JournalStore):
         yield app
+    elif not isinstance(app, Loom):
+        raise TypeError(
+            f"a {type(app).__name__} has no journal: give the app, running or not, "
+            'or the open journal of `async with app.ports() as ports`, ports["journal"]'
+        )
     elif app._host is not None:
         yield app.host.journal
     else:
