@@ -15,6 +15,7 @@ _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
     "state": ("loom_redis.state:RedisStateStore", frozenset()),
     "idempotency": ("loom_redis.idempotency:RedisIdempotencyStore", frozenset()),
     "registry": ("loom_redis.registry:RedisActorRegistry", frozenset()),
+    "locks": ("loom_redis.lock:RedisLockManager", frozenset({Feature.FENCING})),
     "journal": ("loom_redis.journal:RedisJournalStore", frozenset({Feature.FENCING})),
 }
 
