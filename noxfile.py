@@ -18,7 +18,11 @@ nox.options.sessions = ["tests", "lint", "types", "imports", "docs"]
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
+# The core first: pip would look for it on the index if it met a package that needs it before.
+PACKAGES = sorted(
+    (path.parent for path in ROOT.glob("packages/*/pyproject.toml")),
+    key=lambda path: (path.name != "loom-runtime", path.name),
+)
 NO_TESTS_COLLECTED = 5
 
 
