@@ -26,7 +26,7 @@ class Crash(BaseException):
 
 def freeze_at(monkeypatch: pytest.MonkeyPatch, app: Loom, point: str, nth: int = 1) -> asyncio.Event:
     """From the nth passage of ``point`` on the host does nothing durable any more, as if it were gone."""
-    from loom.runtime import actor_cell, actor_state, committer, inbox, outbox
+    from loom.runtime import actor_commit, actor_state, actor_turn, committer, inbox, outbox
 
     reached = asyncio.Event()
     left = nth
@@ -41,7 +41,7 @@ def freeze_at(monkeypatch: pytest.MonkeyPatch, app: Loom, point: str, nth: int =
         if reached.is_set():
             raise Crash(name)
 
-    for module in (actor_cell, actor_state, committer, inbox, outbox):
+    for module in (actor_commit, actor_state, actor_turn, committer, inbox, outbox):
         monkeypatch.setattr(module, "crash_point", passing)
     for port in (app.host.journal, app.host.queue, app.host.pending._documents):
         for name in (

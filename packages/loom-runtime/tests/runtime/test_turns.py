@@ -18,7 +18,7 @@ from loom.errors import (
     TurnClosedError,
     TurnDeadlineError,
 )
-from loom.runtime import actor_cell
+from loom.runtime import invocation
 
 from .bank import Gate
 from .place import Place, eventually, journal
@@ -307,7 +307,7 @@ async def test_a_handler_may_say_what_its_deadline_means(memory: Place) -> None:
 async def test_a_handler_that_swallows_its_cancellation_is_left_behind(
     memory: Place, monkeypatch: pytest.MonkeyPatch, through_queue: bool
 ) -> None:
-    monkeypatch.setattr(actor_cell, "_GRACE", 0.1)
+    monkeypatch.setattr(invocation, "_GRACE", 0.1)
     app = await memory.open(Box, options={"turn_deadline": 0.1})
     async with contextlib.AsyncExitStack() as stack:
         caller: Any = app
@@ -329,7 +329,7 @@ async def test_a_handler_that_swallows_its_cancellation_is_left_behind(
 async def test_a_reader_that_swallows_its_cancellation_does_not_harm_the_turn_beside_it(
     memory: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actor_cell, "_GRACE", 0.1)
+    monkeypatch.setattr(invocation, "_GRACE", 0.1)
     app = await memory.open(Box, options={"turn_deadline": 5.0})
     reader = asyncio.ensure_future(app.actor(Box, "b").read_stubbornly())
     await eventually(lambda: gate("stubborn").entered)
@@ -337,7 +337,7 @@ async def test_a_reader_that_swallows_its_cancellation_does_not_harm_the_turn_be
     turn = asyncio.ensure_future(app.actor(Box, "b").add_slowly(1))
     await eventually(lambda: gate("slow").entered)
     reading = next(iter([t for t in _turns(app) if t.handler is not None and t.handler.read_only]))
-    cell._abandon(reading)  # type: ignore[attr-defined]
+    invocation.abandon(cell, reading)  # type: ignore[arg-type]
     with pytest.raises(TurnDeadlineError):
         await reader
     gate("slow").open.set()
