@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -100,9 +100,14 @@ class Redis:
             raise unavailable(error, self.options.where) from error
 
     @asynccontextmanager
-    async def listening(self, channels: Iterable[str]) -> AsyncIterator[Bell]:
-        """A bell that rings for what is published on ``channels`` from now on. Raises StoreUnavailableError."""
-        names, bell = list(channels), Bell()
+    async def listening(
+        self, channels: Iterable[str], on_message: Callable[[bytes], None] | None = None
+    ) -> AsyncIterator[Bell]:
+        """A bell that rings for what is published on ``channels`` from now on. Raises StoreUnavailableError.
+
+        With ``on_message`` it hands on what was published, and rings only when something may have been missed.
+        """
+        names, bell = list(channels), Bell(on_message)
         deadline = asyncio.get_running_loop().time() + self.options.retry_for
         pause = _FIRST_PAUSE
         self._opened()

@@ -16,6 +16,10 @@ _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
     "idempotency": ("loom_redis.idempotency:RedisIdempotencyStore", frozenset()),
     "registry": ("loom_redis.registry:RedisActorRegistry", frozenset()),
     "locks": ("loom_redis.lock:RedisLockManager", frozenset({Feature.FENCING})),
+    "queue": (
+        "loom_redis.queue:RedisMessageQueue",
+        frozenset({Feature.ORDERED, Feature.DELAYED, Feature.PRIORITY}),
+    ),
     "journal": ("loom_redis.journal:RedisJournalStore", frozenset({Feature.FENCING})),
 }
 

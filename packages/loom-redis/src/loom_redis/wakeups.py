@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .channel import pack
@@ -22,8 +22,17 @@ class Bell:
     Listen first, look for what there is to do then, and wait last: what happens between the look and the wait rings.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_message: Callable[[bytes], None] | None = None) -> None:
+        """``on_message`` is given what was published, and then only what may have been missed rings."""
         self._event = asyncio.Event()
+        self._on_message = on_message
+
+    def hear(self, said: bytes) -> None:
+        """Take what was published."""
+        if self._on_message is None:
+            self._event.set()
+        else:
+            self._on_message(said)
 
     def ring(self) -> None:
         """Wake whoever waits."""
@@ -90,7 +99,7 @@ class Wakeups:
         kind = message[0]
         if kind == b"message":
             for bell in self._bells.get(message[1], ()):
-                bell.ring()
+                bell.hear(message[2])
         elif kind == b"subscribe":
             if message[1] in self._bells:
                 self._confirmed.add(message[1])

@@ -1,0 +1,434 @@
+"""A message queue in Redis: one hash and three sorted sets for all queues, and one script a call.
+
+Why not a Redis stream and its consumer groups: a stream hands out entries in the order of their arrival, whatever is
+under way before them. An ordered group would need a stream of its own, thousands of keys to read, and a claim gives
+entries back out of order; delays, priorities and dedupe would need these sorted sets besides. Here a receive from 256
+queues is one look at one sorted set, since what is receivable lies in it queue by queue, and the commands of a script
+take hundreds of messages of many queues at once: that is what it costs little by.
+
+A receive that waits leaves its name with the server. The script that makes a message ready leases it in the name of
+the waiter and publishes it to the waiter's process: from its sender to its receiver a message makes one hop. What was
+published to a connection that was lost is found again by the receive's name.
+
+On a cluster each queue has a slot, and so keys and scripts, of its own; waiters are told, and look for themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import struct
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from typing import Any, Self
+
+import msgspec
+
+from loom.clock import Clock, SystemClock
+from loom.errors import StoreUnavailableError, TooLargeError
+from loom.plugins import AdapterContext, LoomURL
+from loom.ports import DeadLetter, Delivery, MessageQueue, OutgoingMessage, QueueDepth
+from loom.ports.port import check_key
+
+from .channel import Argument
+from .client import Redis, redis_from_url
+from .queue_records import Names, dead_letter_of, deliveries_of, next_nonce, rank_of, receive_of, sent_of
+from .queue_waiters import Waiters
+from .scripts import Script, load_script
+from .together import Together
+
+__all__ = ["RedisMessageQueue"]
+
+
+def _script(name: str, *, writes: bool = True) -> Script:
+    text = resources.files("loom_redis").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    return Script(name, load_script("queue_common").text.decode() + text, writes=writes)
+
+
+_SEND, _RECEIVE, _BEGIN = _script("queue_send"), _script("queue_receive"), _script("queue_begin")
+_FINISH, _RELEASE, _DEAD = _script("queue_finish"), _script("queue_release"), _script("queue_dead")
+_LOOK = _script("queue_look", writes=False)
+
+_MAX_BODY = 500_000_000
+"""A value of Redis is at most 512 MB (``proto-max-bulk-len``); the rest leaves room for what stands before the body."""
+_MESSAGES, _BYTES = 1000, 1 << 22
+"""After how many messages or bytes a script is full: other clients of the server wait for it."""
+_LONGEST_WAIT = 1800.0
+_WAITERS_LIFE = 3600
+_UNTIL = struct.Struct(">d")
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Queues as a script takes them."""
+
+    text: bytes
+    names: tuple[bytes, ...]
+    digest: bytes
+    field: bytes
+
+
+class RedisMessageQueue(MessageQueue):
+    """A MessageQueue on Redis, ordered within a group, as durable as the server's append-only file makes it.
+
+    Sends, begins and acks of one moment share a script. A connection that is lost in the middle of a call is no
+    failure: the call is repeated, and its id tells what had happened. Time is the server's, unless a clock other than
+    the system's is given.
+
+    ``depth`` looks at every lease and delay that the server holds, page by page; the rest costs as much as it moves.
+    """
+
+    max_bytes = _MAX_BODY
+
+    def __init__(self, redis: Redis, *, clock: Clock | None = None) -> None:
+        self.dedupe_window = redis.options.dedupe_window
+        self._redis = redis
+        self._clock = clock or SystemClock()
+        self._server_time = isinstance(self._clock, SystemClock)
+        self._started = False
+        self._one_slot = redis.options.mode != "cluster"
+        self._names = Names()
+        self._nonces = next_nonce()
+        self._prefix = f"{redis.options.namespace}:q:wake:"
+        self._waiters = Waiters(redis, self._prefix, self._clock)
+        self._keys: dict[str, list[str]] = {}
+        self._wanted: dict[tuple[str, ...], Wanted] = {}
+        self._turns = self._rounds = 0
+        self._sending = Together(self._send)
+        self._beginning = Together(self._begin)
+        self._acking = Together(self._ack)
+        self._leaving: set[asyncio.Task[Any]] = set()
+        self._registered: set[str] = set()
+
+    @classmethod
+    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
+        """``redis://HOST:PORT/DB?dedupe_window=SECONDS`` (default 300); see ``RedisOptions`` for the others."""
+        return cls(redis_from_url(url, context), clock=context.clock)
+
+    async def start(self) -> None:
+        if not self._started:
+            await self._redis.start()
+            self._started = True
+
+    async def close(self) -> None:
+        if self._started:
+            self._started = False
+            for calls in (self._sending, self._beginning, self._acking):
+                await calls.drain()
+            if self._leaving:
+                await asyncio.wait(self._leaving)
+            await self._waiters.close()
+            await self._redis.close()
+
+    async def send_many(self, messages: Sequence[OutgoingMessage]) -> list[bool]:
+        for message in messages:
+            check_key("queue", message.queue)
+            check_key("message id", message.id)
+            if len(message.body) > _MAX_BODY:
+                raise TooLargeError(
+                    f"{message.queue}: the body of {message.id} has {len(message.body)} bytes, more than {_MAX_BODY}",
+                    queue=message.queue,
+                    id=message.id,
+                )
+        return await self._sending(messages) if messages else []
+
+    async def receive(
+        self, queues: Sequence[str], *, limit: int = 1, lease: float = 30.0, wait: float = 0.0
+    ) -> list[Delivery]:
+        wanted = self._want(queues)
+        if not wanted.names or limit <= 0:
+            return []
+        receive = self._nonces.next()
+        try:
+            if self._one_slot or len(wanted.names) == 1:
+                return await self._receive(receive, wanted, limit, lease, wait)
+            return await self._receive_each(queues, limit, lease, wait)
+        except asyncio.CancelledError:
+            # What a script has leased or leases yet for this receive, nobody would ever ack.
+            leaving = asyncio.ensure_future(self._leave(receive, wanted, lease))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            await asyncio.shield(leaving)
+            raise
+        finally:
+            self._waiters.forget(receive)
+
+    async def begin(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        return await self._beginning(deliveries) if deliveries else []
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        return await self._acking(deliveries) if deliveries else []
+
+    async def nack(self, delivery: Delivery, *, delay: float = 0.0) -> bool:
+        [kept] = await self._finish("nack", repr(max(0.0, delay)), [delivery])
+        return kept
+
+    async def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[bool]:
+        return await self._leases(deliveries, b"", repr(lease))
+
+    async def end_leases(self, queues: Sequence[str]) -> int:
+        wanted = self._want(queues)
+        if not wanted.names:
+            return 0
+        if self._one_slot:
+            return int(await self._run(_RELEASE, "", [b"", wanted.text]))
+        names = [self._names.unpack(name) for name in wanted.names]
+        each = [self._run(_RELEASE, name, [b"", self._want([name]).text]) for name in names]
+        return sum(await asyncio.gather(*each))
+
+    async def dead_letter(self, delivery: Delivery, reason: str) -> bool:
+        [kept] = await self._finish("bury", reason.encode(errors="replace"), [delivery])
+        return kept
+
+    async def dead_letters(self, queue: str, *, after: str = "", limit: int = 100) -> list[DeadLetter]:
+        check_key("queue", queue)
+        name = self._names.pack(queue)
+        low = b"(e" + name + b"\0" + after.encode() if after else b"[e" + name + b"\0"
+        members, found = await self._run(_DEAD, queue, ["list", max(0, limit), low, b"(e" + name + b"\1"])
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return [dead_letter_of(member[1:], *pair, self._names) for member, pair in zip(members, pairs, strict=True)]
+
+    async def redrive(self, queue: str, ids: Sequence[str]) -> list[bool]:
+        return await self._dead(queue, ids, "redrive", self._nonces.next())
+
+    async def discard(self, queue: str, ids: Sequence[str]) -> list[bool]:
+        return await self._dead(queue, ids, "discard", repr(self.dedupe_window))
+
+    async def depth(self, queue: str) -> QueueDepth:
+        check_key("queue", queue)
+        name = self._names.pack(queue)
+        ready, behind, dead, timers = await self._run(_LOOK, queue, ["order of one", name])
+        leased = delayed = apart = 0
+        for start in range(0, timers, 1000):
+            page = await self._run(_LOOK, queue, ["timers of one", name, start])
+            leased, delayed, apart = leased + page[0], delayed + page[1], apart + page[2]
+        return QueueDepth(ready=ready + behind + apart - leased - delayed, delayed=delayed, leased=leased, dead=dead)
+
+    async def queues(self) -> list[str]:
+        units = [""]
+        if not self._one_slot:
+            index = self._redis.key("q", "", "names")
+            units = [name.decode() for name in await self._redis.call("SMEMBERS", index, key=index, repeatable=True)]
+        found: set[bytes] = set()
+        for unit in units:
+            found.update(await self._run(_LOOK, unit, ["order"]))
+            start = 0
+            while names := await self._run(_LOOK, unit, ["names", start]):
+                found.update(names)
+                start += 1000
+        return sorted(self._names.unpack(name) for name in found)
+
+    async def _send(self, calls: list[Sequence[OutgoingMessage]]) -> list[bool]:
+        outcomes: list[bool] = []
+        for call in _portions(calls):
+            if self._one_slot:
+                outcomes += await self._send_to("", call)
+                continue
+            await self._register({message.queue for message in call})
+            outcomes += await self._by_queue(call, self._send_to)
+        return outcomes
+
+    async def _send_to(self, unit: str, messages: Sequence[OutgoingMessage]) -> list[bool]:
+        caller, names = self._nonces.next(), self._names
+        arguments: list[Argument] = [caller, repr(self.dedupe_window), "0"]
+        for message in messages:
+            arguments += (
+                names.message(message.queue, message.id),
+                sent_of(message, caller, names),
+                repr(message.delay) if message.delay > 0 else b"",
+            )
+        began = asyncio.get_running_loop().time()
+
+        def again() -> list[Argument]:
+            arguments[2] = repr(asyncio.get_running_loop().time() - began + 1.0)
+            return arguments
+
+        return [outcome == 1 for outcome in await self._run(_SEND, unit, arguments, again)]
+
+    async def _receive(self, receive: bytes, wanted: Wanted, limit: int, lease: float, wait: float) -> list[Delivery]:
+        clock, unit = self._clock, self._unit(wanted)
+        deadline, again = clock.monotonic() + wait if wait > 0 else 0.0, False
+        self._turns += 1
+        start = wanted.names[self._turns % len(wanted.names)]
+        arguments: list[Argument] = [
+            receive, limit, repr(lease), wanted.text, len(wanted.names), start, b"", b"", b"", _WAITERS_LIFE,
+        ]  # fmt: skip
+        while True:
+            left = min(deadline - clock.monotonic(), _LONGEST_WAIT) if wait > 0 else 0.0
+            future = None
+            if left > 0:
+                await self._waiters.open()
+                future = self._waiters.expect(receive)
+                arguments[6:9] = repr(left + 1.0), self._waiters.client, wanted.digest
+            else:
+                arguments[6] = b""
+            first, text = await self._run(_RECEIVE, unit, arguments, lambda: arguments, repeated=again)
+            if text:
+                return deliveries_of(text, float(first), receive, self._names)
+            if future is None:
+                return []
+            seconds = min(left, float(first) + 0.001) if first else left
+            handed = await self._waiters.wait(future, seconds)
+            if handed:
+                return deliveries_of(handed[_UNTIL.size :], _UNTIL.unpack_from(handed)[0], receive, self._names)
+            again = handed is None
+
+    async def _receive_each(self, queues: Sequence[str], limit: int, lease: float, wait: float) -> list[Delivery]:
+        """Receive where each queue may lie on another server."""
+        found: list[Delivery] = []
+        self._rounds += 1
+        turn = self._rounds % len(queues)
+        asked = list(dict.fromkeys([*queues[turn:], *queues[:turn]]))
+        while asked and len(found) < limit:
+            some, rest = asked[: limit - len(found)], asked[limit - len(found) :]
+            share = (limit - len(found)) // len(some)
+            batches = await asyncio.gather(*(self.receive([name], limit=share, lease=lease) for name in some))
+            found += [delivery for batch in batches for delivery in batch]
+            asked = rest + [name for name, batch in zip(some, batches, strict=True) if len(batch) == share]
+        if found or wait <= 0:
+            return found
+        waiting = [asyncio.ensure_future(self.receive([name], limit=1, lease=lease, wait=wait)) for name in queues]
+        try:
+            pending: set[asyncio.Future[list[Delivery]]] = set(waiting)
+            while pending and not found:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                found += [delivery for task in done for delivery in task.result()]
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+        for delivery in found[limit:]:
+            await self.nack(delivery)
+        return found[:limit]
+
+    async def _leave(self, receive: bytes, wanted: Wanted, lease: float) -> None:
+        try:
+            await self._run(_RELEASE, self._unit(wanted), [receive, repr(lease), wanted.field])
+        except StoreUnavailableError:
+            pass  # then the leases end by themselves
+
+    async def _begin(self, calls: list[Sequence[Delivery]]) -> list[bool]:
+        return await self._leases([delivery for call in calls for delivery in call], self._nonces.next(), "")
+
+    async def _leases(self, deliveries: Sequence[Delivery], caller: bytes, lease: str) -> list[bool]:
+        async def some(unit: str, part: Sequence[Delivery]) -> list[bool]:
+            arguments: list[Argument] = [caller, lease]
+            for delivery in part:
+                arguments += (self._names.message(delivery.queue, delivery.id), receive_of(delivery.receipt))
+            return [outcome == 1 for outcome in await self._run(_BEGIN, unit, arguments)]
+
+        return await self._in_units(deliveries, some)
+
+    async def _ack(self, calls: list[Sequence[Delivery]]) -> list[bool]:
+        return await self._finish("ack", repr(self.dedupe_window), [delivery for call in calls for delivery in call])
+
+    async def _finish(self, what: str, detail: Argument, deliveries: Sequence[Delivery]) -> list[bool]:
+        async def some(unit: str, part: Sequence[Delivery]) -> list[bool]:
+            names = self._names
+            arguments: list[Argument] = [what, detail]
+            for delivery in part:
+                arguments += (
+                    names.message(delivery.queue, delivery.id),
+                    receive_of(delivery.receipt),
+                    names.pack(delivery.group) if delivery.group else b"",
+                    rank_of(delivery.priority).to_bytes(4, "big"),
+                )
+            return [outcome == 1 for outcome in await self._run(_FINISH, unit, arguments)]
+
+        return await self._in_units(deliveries, some)
+
+    async def _dead(self, queue: str, ids: Sequence[str], what: str, detail: Argument) -> list[bool]:
+        check_key("queue", queue)
+        names = [self._names.message(queue, id) for id in ids]
+        return [outcome == 1 for outcome in await self._run(_DEAD, queue, [what, detail, *names])]
+
+    async def _in_units(self, deliveries: Sequence[Delivery], work: Any) -> list[bool]:
+        outcomes: list[bool] = []
+        for start in range(0, len(deliveries), _MESSAGES):
+            part = deliveries[start : start + _MESSAGES]
+            outcomes += await work("", part) if self._one_slot else await self._by_queue(part, work)
+        return outcomes
+
+    async def _by_queue(self, items: Sequence[Any], work: Any) -> list[bool]:
+        """Do ``work`` for the items of each queue, which lie in a slot of their own, all at once."""
+        positions: dict[str, list[int]] = {}
+        for n, item in enumerate(items):
+            positions.setdefault(item.queue, []).append(n)
+        results = await asyncio.gather(*(work(queue, [items[n] for n in some]) for queue, some in positions.items()))
+        outcomes = [False] * len(items)
+        for some, result in zip(positions.values(), results, strict=True):
+            for n, outcome in zip(some, result, strict=True):
+                outcomes[n] = outcome
+        return outcomes
+
+    async def _register(self, queues: Iterable[str]) -> None:
+        """Remember the names of queues, for ``queues``: no script sees more than one slot."""
+        new = [queue for queue in queues if queue not in self._registered]
+        if new:
+            index = self._redis.key("q", "", "names")
+            await self._redis.call("SADD", index, *new, key=index, repeatable=True)
+            self._registered.update(new)
+
+    def _unit(self, wanted: Wanted) -> str:
+        return "" if self._one_slot else self._names.unpack(wanted.names[0])
+
+    def _want(self, queues: Sequence[str]) -> Wanted:
+        key = tuple(queues)
+        wanted = self._wanted.get(key)
+        if wanted is None:
+            for queue in key:
+                check_key("queue", queue)
+            names = tuple(sorted({self._names.pack(queue) for queue in key}))
+            text = b"\0" + b"\0".join(names) + b"\0"
+            single = len(names) == 1
+            digest = bytes(6) if single else hashlib.blake2b(text, digest_size=6).digest()
+            wanted = Wanted(text, names, digest, b"1" + names[0] if single else b"*")
+            if len(self._wanted) >= 256:
+                self._wanted.clear()
+            self._wanted[key] = wanted
+        return wanted
+
+    async def _run(
+        self, script: Script, unit: str, arguments: list[Argument], again: Any = None, *, repeated: bool = False
+    ) -> Any:
+        """Run a script of one unit; after an unknown outcome once more, telling it so."""
+        unit = "" if self._one_slot else unit
+        keys = self._keys.get(unit)
+        if keys is None:
+            if len(self._keys) >= 10_000:
+                self._keys.clear()
+            parts = ("messages", "order", "timers", "finished", "waiters")
+            keys = self._keys[unit] = [self._redis.key("q", unit, part) for part in parts]
+        now = b"" if self._server_time else repr(self._clock.now())
+        head: list[Argument] = [now, "1" if repeated else "0", self._prefix, "1" if self._one_slot else "0"]
+        try:
+            return await self._redis.run(script, keys, head + arguments)
+        except StoreUnavailableError as error:
+            if not error.unknown:
+                raise
+        head[1] = "1"
+        if again is not None:
+            arguments = again()
+        return await self._redis.run(script, keys, head + arguments, repeatable=True)
+
+
+def _portions(calls: Iterable[Sequence[OutgoingMessage]]) -> Iterable[list[OutgoingMessage]]:
+    """The messages of the calls, so many to a script; a call is divided only when it alone is too large."""
+    portion: list[OutgoingMessage] = []
+    size = 0
+    for call in calls:
+        weight = sum([len(message.body) for message in call])
+        if portion and (len(portion) + len(call) > _MESSAGES or size + weight > _BYTES):
+            yield portion
+            portion, size = [], 0
+        if len(call) <= _MESSAGES and weight <= _BYTES:
+            portion += call
+            size += weight
+            continue
+        for message in call:
+            portion.append(message)
+            size += len(message.body)
+            if len(portion) == _MESSAGES or size >= _BYTES:
+                yield portion
+                portion, size = [], 0
+    if portion:
+        yield portion
