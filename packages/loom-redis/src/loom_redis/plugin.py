@@ -20,6 +20,7 @@ _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
         "loom_redis.queue:RedisMessageQueue",
         frozenset({Feature.ORDERED, Feature.DELAYED, Feature.PRIORITY}),
     ),
+    "coordination": ("loom_redis.coordination:RedisCoordinationAdapter", frozenset({Feature.TTL})),
     "journal": ("loom_redis.journal:RedisJournalStore", frozenset({Feature.FENCING})),
 }
 
