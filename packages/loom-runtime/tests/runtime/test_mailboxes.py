@@ -54,8 +54,8 @@ class Desk(Actor[Notes]):
 
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loom.runtime.host._FIRST_RETRY", 0.01)
-    monkeypatch.setattr("loom.runtime.host._LONGEST_RETRY", 0.02)
+    monkeypatch.setattr("loom.runtime.outcomes.FIRST_RETRY", 0.01)
+    monkeypatch.setattr("loom.runtime.outcomes._LONGEST_RETRY", 0.02)
 
 
 async def held(app: Loom, key: str) -> asyncio.Future[None]:

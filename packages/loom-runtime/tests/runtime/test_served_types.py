@@ -73,7 +73,7 @@ async def balanced(*apps: Loom) -> None:
 
 
 def owners(stream: str, *apps: Loom) -> list[Loom]:
-    return [app for app in apps if app.host.has_code(stream) and app.host._holds(stream)]
+    return [app for app in apps if app.host.has_code(stream) and app.host.holds(stream)]
 
 
 def apart(*apps: Loom) -> set[tuple[int, str]]:

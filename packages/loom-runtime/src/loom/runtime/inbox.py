@@ -161,7 +161,7 @@ class Inbox:
                 if apart and self._is_apart(message, delivery):
                     host.relay.put(Job(message, delivery=delivery))
                 elif message.kind is Kind.WAKE:
-                    host.wake(Job(message, delivery=delivery))
+                    host.recovery.wake(Job(message, delivery=delivery))
                 else:
                     host.deliver(Job(message, delivery=delivery))
             while len(self._outstanding) > 4 * _BATCH:
