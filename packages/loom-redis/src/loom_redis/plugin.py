@@ -24,10 +24,21 @@ _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
     "journal": ("loom_redis.journal:RedisJournalStore", frozenset({Feature.FENCING})),
 }
 
+_BULLMQ = AdapterSpec(
+    port="queue",
+    scheme="bullmq",
+    target="loom_redis.bullmq:BullMQMessageQueue",
+    durability=Durability.MACHINE,
+    reach=Reach.NETWORK,
+    features=frozenset({Feature.DELAYED, Feature.PRIORITY}),
+    distribution="loom-redis",
+    summary="BullMQ queues, shared with workers in Node; durable as the server's append-only file says",
+)
+
 
 @hookimpl
 def loom_register_adapters() -> Iterable[AdapterSpec]:
-    """Every port but blobs under every scheme of Redis."""
+    """Every port but blobs under every scheme of Redis, and queues under that of BullMQ."""
     return _specs()
 
 
@@ -44,3 +55,4 @@ def _specs() -> Iterator[AdapterSpec]:
                 distribution="loom-redis",
                 summary="a Redis server; durable as its append-only file says",
             )
+    yield _BULLMQ
