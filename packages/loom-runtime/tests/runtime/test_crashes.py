@@ -131,7 +131,7 @@ async def test_unsent_messages_leave_before_newer_ones(place: Place, monkeypatch
     await place.crash(first)
     # Nobody scans the shard before the next call comes: the call itself has to send what is old first.
     second = place.make(Account)
-    monkeypatch.setattr("loom.runtime.host.Host._recover", _nothing)
+    monkeypatch.setattr("loom.runtime.recovery.Recovery.recover", _nothing)
     await second.__aenter__()
     place.apps.append(second)
     await second.actor(Account, "a").tell("b", texts=["3"])
