@@ -12,7 +12,7 @@ from loom.errors import UnknownActorError
 from loom.runtime.messages import shard_of, type_of
 
 from .bank import Account
-from .place import SHARDS, Place, eventually, journal, queue
+from .place import SHARDS, Place, dead_letters, eventually, journal, queue
 
 
 class Ledger(Actor[list[int]]):
@@ -237,6 +237,29 @@ async def test_a_call_from_a_workflow_fails_after_the_window(memory: Place) -> N
     run = await app.workflow(hopeful, "h").start()
     with pytest.raises(UnknownActorError, match="no host serves actor type 'Ledger'; the request waited"):
         await run.result(timeout=20)
+
+
+async def test_without_types_apart_requests_wait_where_they_are_and_are_given_up(place: Place) -> None:
+    """A coordination that has only shards: what it can't route is tried now and then, and not for ever."""
+
+    async def nothing(member_id: str, units: Any) -> list[Any]:
+        return []
+
+    bank = await place.open(Teller, options={"unserved_window": 1.5})
+    bank.host.coordination.set_apart = nothing  # type: ignore[method-assign]
+    tries = 0
+    retry = bank.host.inbox.retry
+
+    async def counted(delivery: Any, delay: float) -> None:
+        nonlocal tries
+        tries += 1
+        await retry(delivery, delay)
+
+    bank.host.inbox.retry = counted  # type: ignore[method-assign]
+    await bank.actor(Teller, "a").post("x", 0, 1)
+    found = await eventually(lambda: dead_letters(bank))
+    assert "no host serves actor type 'Ledger'" in found[0].reason
+    assert 1 <= tries <= 3
 
 
 async def test_hosts_that_serve_the_same_set_nothing_apart(place: Place) -> None:

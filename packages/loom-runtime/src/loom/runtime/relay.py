@@ -24,6 +24,7 @@ _log = logging.getLogger("loom.relay")
 _BATCH = 100
 _LEASE = 30.0
 _LONGEST_PAUSE = 30.0
+_PAUSE = 1.0
 
 
 class Relay:
@@ -116,8 +117,10 @@ class Relay:
                 moved.append(delivery)
             elif host.has_code(job.message.stream):
                 host.deliver(job)
-            else:
-                await host.inbox.retry(delivery, 0.05)
+            elif not host.placement.owns(unit[0]):
+                await host.inbox.retry(delivery, 0.05)  # the shard has gone elsewhere
+            elif not await self._given_up(delivery, host.clock.now()):
+                await host.inbox.retry(delivery, _PAUSE)  # this fleet's coordination sets nothing apart
         if moved:
             await host.queue.send_many(outgoing)
             await host.inbox.moved(moved)
