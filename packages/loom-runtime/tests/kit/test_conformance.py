@@ -104,7 +104,7 @@ def test_the_same_report_as_text_json_and_junit(broken: ConformanceReport) -> No
         "name": "durability MACHINE", "status": "broken", "passed": 0, "failed": 1, "skipped": 1,
     }  # fmt: skip
     [suite] = ElementTree.fromstring(junit_xml(broken))
-    assert (suite.get("failures"), suite.get("skipped")) == ("3", "2")
+    assert (suite.get("failures"), suite.get("skipped")) == ("3", "3")
     assert len(suite.findall("testcase")) == int(suite.get("tests", ""))
     assert len(suite.findall("testcase/failure")) == 3
     assert {one.get("name"): one.get("value") for one in suite.iter("property")}["FENCING"] == "broken"
@@ -176,6 +176,17 @@ class Watchful(BrokenJournal):
         return super().from_url(url, context)
 
 
+class Strict(BrokenJournal):
+    """Knows its options, and takes no other."""
+
+    @classmethod
+    def from_url(cls, url: LoomURL, context: AdapterContext) -> Strict:
+        for name in [name for name, _ in url.query.items()]:
+            if name != "namespace":
+                raise ConfigurationError(f"there is no option {name}")
+        return super().from_url(url, context)
+
+
 def test_an_adapter_that_would_write_where_the_url_points_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="does not look at its option") as caught:
         run_conformance(["broken://u:secret@h/x"], registry=registry_of(Broken()))
@@ -184,7 +195,11 @@ def test_an_adapter_that_would_write_where_the_url_points_is_refused() -> None:
     class Apart(Broken):
         target = "loom_broken:Watchful"
 
-    assert run_conformance(["broken://h/x"], registry=registry_of(Apart())).urls[0].ports
+    class Exact(Broken):
+        target = "loom_broken:Strict"
+
+    for plugin in (Apart(), Exact()):
+        assert run_conformance(["broken://h/x"], registry=registry_of(plugin)).urls[0].ports
 
 
 def loom(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -29,6 +29,12 @@ def conformance(
     real_time: Annotated[
         bool, typer.Option("--real-time", help="Let real time pass, where a clock of the tests would do.")
     ] = False,
+    unit: Annotated[
+        float | None,
+        typer.Option(
+            "--unit", metavar="SECONDS", min=0.01, help="How long leases last by real time (0.5)."
+        ),
+    ] = None,
 ) -> None:
     """Run the conformance suites on URLs and report what each adapter declares: proven, broken, undeclared, untested.
 
@@ -49,7 +55,7 @@ def conformance(
     out = Output(json=json == "-")
     try:
         with _Progress(shown=not out.json) as progress:
-            report = run_conformance(urls, ports=ports, real_time=real_time, progress=progress.move)
+            report = run_conformance(urls, ports=ports, real_time=real_time, unit=unit, progress=progress.move)
     except (ConfigurationError, UnknownSchemeError) as error:
         raise typer.BadParameter(str(error)) from None
     _write(report, json, junit, out.json)

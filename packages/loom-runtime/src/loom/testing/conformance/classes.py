@@ -36,12 +36,16 @@ _SUITES: dict[PortName, str] = {
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """One adapter under test. ``class_name`` is unique in a run; with ``manual_clock`` the tests let time pass."""
+    """One adapter under test. ``class_name`` is unique in a run; with ``manual_clock`` the tests let time pass.
+
+    ``unit`` is the seconds of a lease by real time, as in ``Harness``.
+    """
 
     class_name: str
     spec: AdapterSpec
     places: Places
     manual_clock: bool
+    unit: float | None = None
     registry: AdapterRegistry
 
 
@@ -84,4 +88,4 @@ def _harness(subject: Subject, folder: Path) -> Any:
     connect: Callable[[], Any] = lambda: subject.registry.open(spec.port, url, shared or AdapterContext(clock))  # noqa: E731
     # Over documents members live by heartbeats, and another process beats by the time that really passes.
     alone = shared is not None or (is_derived(spec) and clock is not None)
-    return Harness(connect, clock=clock, url=None if alone else url)
+    return Harness(connect, clock=clock, url=None if alone else url, unit=None if clock else subject.unit)

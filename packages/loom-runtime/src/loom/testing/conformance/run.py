@@ -38,13 +38,15 @@ def run_conformance(
     *,
     ports: Sequence[PortName] = (),
     real_time: bool = False,
+    unit: float | None = None,
     registry: AdapterRegistry | None = None,
     progress: Callable[[int, int], None] = lambda finished, total: None,
 ) -> ConformanceReport:
     """Run the suite of every port that the URLs' schemes serve, or of those ``ports``, and judge what is declared.
 
     No test sees the data at the URLs; see ``Places``. Files and memory are tested by a clock that the tests move,
-    unless ``real_time``; anything else by its own time. ``progress`` is told how many tests of how many are finished.
+    unless ``real_time``; anything else by its own time, in which leases and delays of the tests last ``unit`` seconds
+    (half a second; more for a store far away). ``progress`` is told how many tests of how many are finished.
     Raises ConfigurationError for a URL that cannot be read, or where nothing would keep the tests from the data at it,
     and UnknownSchemeError for a scheme that serves none of the ports. Not for use within a running event loop.
     """
@@ -60,6 +62,7 @@ def run_conformance(
                 spec=spec,
                 places=place,
                 manual_clock=place.local and not real_time,
+                unit=unit,
                 registry=registry,
             )
             for spec in _served(registry, url, ports)

@@ -24,6 +24,7 @@ import msgspec
 import pytest
 
 from ...plugins.spec import AdapterSpec, Durability, Feature, Reach
+from ...plugins.urls import AdapterContext, LoomURL
 from ...ports.port import Port
 from ..clock import ManualClock
 
@@ -42,8 +43,10 @@ class Harness(Generic[P]):
     ``connect()`` builds, without I/O, one more client of the *same* data; the suite starts and closes what it builds.
     ``clock`` is the ManualClock handed to the clients, or None when the backend's own time counts; then tests about
     expiry let real time pass. ``url`` is a URL by which another *process* can open the same data through the adapter
-    class's ``from_url``; without it tests of crashes and of several processes are skipped. ``cleanup`` runs at the
-    end, after every client was closed.
+    class's ``from_url``; without it tests of crashes and of several processes are skipped. ``unit`` is how many seconds
+    a lease, a delay or a TTL lasts in the tests, 30 by a clock of ours and half a second where real time must pass;
+    half a second has to hold several round trips, so a store far away wants more. ``cleanup`` runs at the end, after
+    every client was closed.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Harness(Generic[P]):
         *,
         clock: ManualClock | None = None,
         url: str | None = None,
+        unit: float | None = None,
         cleanup: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._connect = connect
@@ -59,6 +63,26 @@ class Harness(Generic[P]):
         self._clients: list[P] = []
         self.clock = clock
         self.url = url
+        self.unit = unit or (0.5 if clock is None else 30.0)
+
+    @classmethod
+    def of_url(
+        cls,
+        adapter: type[P],
+        url: str,
+        *,
+        clock: ManualClock | None = None,
+        unit: float | None = None,
+        cleanup: Callable[[], Awaitable[None]] | None = None,
+    ) -> Self:
+        """A harness over the data at ``url``, opened by the class's ``from_url``: each client has its own connection.
+
+        The data must be the test's own and empty: put a name that no other test has into the URL.
+        """
+        build: Callable[[LoomURL, AdapterContext], P] = adapter.from_url  # type: ignore[attr-defined]
+        return cls(
+            lambda: build(LoomURL.parse(url), AdapterContext(clock)), clock=clock, url=url, unit=unit, cleanup=cleanup
+        )
 
     @property
     def adapter(self) -> P:
@@ -86,11 +110,6 @@ class Harness(Generic[P]):
     def now(self) -> float:
         """Unix time as the adapter sees it."""
         return time.time() if self.clock is None else self.clock.now()
-
-    @property
-    def unit(self) -> float:
-        """Seconds to use for a lease, a delay or a TTL: long by a clock of ours, short where real time must pass."""
-        return 0.5 if self.clock is None else 30.0
 
     async def pass_time(self, seconds: float) -> None:
         """Let ``seconds`` pass for the adapter."""

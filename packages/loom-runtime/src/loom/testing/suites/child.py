@@ -1,4 +1,6 @@
-"""The other process of a suite: ``python -m loom.testing.suites.child SCRIPT MODULE:CLASS URL [ARGS]``.
+"""The other process of a suite: ``python -m loom.testing.suites.child SCRIPT MODULE:CLASS [ARGS]``.
+
+The URL comes in the environment, not among the arguments: those of a process are shown to everybody on the machine.
 
 A script is an async function ``module:name`` called with the started adapter and the arguments. It reports what was
 acknowledged as lines on standard output, so that a test can kill it and check that the store kept its word.
@@ -21,6 +23,8 @@ from ...plugins.urls import AdapterContext, LoomURL
 from ...ports.port import Port
 
 __all__ = ["Child", "report", "run_child"]
+
+_URL = "LOOM_TESTED_URL"
 
 
 class Child:
@@ -63,8 +67,8 @@ async def run_child(
     """Run ``script`` in a process of its own on the data at ``url``; the process is killed at the end."""
     target = f"{type(adapter).__module__}:{type(adapter).__qualname__}"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, f"{script.__module__}:{script.__qualname__}", target, url, *arguments,
-        stdout=subprocess.PIPE, env=_environment(), limit=1 << 24,
+        sys.executable, "-m", __name__, f"{script.__module__}:{script.__qualname__}", target, *arguments,
+        stdout=subprocess.PIPE, env=_environment(url), limit=1 << 24,
     )  # fmt: skip
     child = Child(process)
     try:
@@ -83,9 +87,9 @@ def report(value: Any) -> None:
     sys.stdout.flush()
 
 
-def _environment() -> dict[str, str]:
+def _environment(url: str) -> dict[str, str]:
     # A parent that found the packages by its path hands that on; an installed one loses nothing by it.
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return {**os.environ, _URL: url, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def _load(target: str) -> Any:
@@ -94,19 +98,21 @@ def _load(target: str) -> Any:
 
 
 def _build(target: str, url: str) -> Port:
-    build = getattr(_load(target), "from_url", None)
-    if build is not None:
-        adapter: Port = build(LoomURL.parse(url), AdapterContext())
-        return adapter
-    from ...plugins.derived import DERIVED_PORTS
-    from ...plugins.registry import AdapterRegistry
+    adapter_class, context = _load(target), AdapterContext()
+    adapter: Port
+    if hasattr(adapter_class, "from_url"):
+        adapter = adapter_class.from_url(LoomURL.parse(url), context)
+    else:
+        from ...plugins.registry import AdapterRegistry
 
-    [port] = [port for port, derived in DERIVED_PORTS.items() if derived == target]
-    return AdapterRegistry().open(port, url, AdapterContext())
+        # One that is built over documents; the registry might know a better one for its port by now.
+        documents = AdapterRegistry().open("documents", url, context)
+        adapter = adapter_class(documents, clock=context.clock, owned=True)
+    return adapter
 
 
-async def _main(script: str, target: str, url: str, *arguments: str) -> None:
-    async with _build(target, url) as adapter:
+async def _main(script: str, target: str, *arguments: str) -> None:
+    async with _build(target, os.environ[_URL]) as adapter:
         await _load(script)(adapter, *arguments)
 
 

@@ -28,7 +28,7 @@ async def _take(locks: LockManager, name: str, ttl: float) -> Lease:
 
 async def _until_waiting(h: H, tasks: int) -> None:
     if (clock := h.clock) is None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(h.unit * 0.2)
     else:
         await eventually(lambda: clock.sleeping >= tasks, f"{tasks} tasks wait for the lock")
 

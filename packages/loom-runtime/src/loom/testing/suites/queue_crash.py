@@ -48,7 +48,7 @@ class QueueCrashSuite(Suite[MessageQueue]):
     @scenario(durability=Durability.PROCESS)
     async def test_everything_is_there_after_reopening(self, h: QueueHarness) -> None:
         await send(h.adapter, ["a", "b", "c", "d"])
-        batch = {one.id: one for one in await h.adapter.receive(["q"], limit=3, lease=h.unit)}
+        batch = {one.id: one for one in await h.adapter.receive(["q"], limit=3, lease=h.unit * 20)}
         first, second, third = batch.values()
         await h.adapter.begin([first, second])
         await h.adapter.ack([first])
@@ -78,14 +78,14 @@ class QueueCrashSuite(Suite[MessageQueue]):
         assert h.url is not None
         names = [f"m{n:03}" for n in range(400)]
         await send(h.adapter, names)
-        lease = 3600.0 if h.clock is not None else 2.0
+        lease = 3600.0 if h.clock is not None else h.unit * 4
         async with run_child(work_and_report, await h.leave(), h.url, str(lease)) as child:
             while len(child.lines) < 60 and await child.read() is not None:
                 pass
             reports = await child.kill()
         begun = {name for kind, *some in reports if kind == "begun" for name in some}
         done = {name for kind, *some in reports if kind == "done" for name in some}
-        await h.pass_time(lease + 60.0 if h.clock is not None else lease)
+        await h.pass_time(lease + 60.0 if h.clock is not None else lease * 1.2)
         attempts = {one.id: one.attempts for one in await drain(await h.reopen())}
         assert not done & set(attempts), "a finished message was delivered again"
         # The last call before the kill may have been carried out and not reported.

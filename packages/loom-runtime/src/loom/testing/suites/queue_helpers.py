@@ -52,6 +52,6 @@ async def drain(queue: MessageQueue, name: str = "q") -> list[Delivery]:
 async def until_waiting(h: QueueHarness, tasks: int = 1) -> None:
     """Return when so many tasks wait inside the adapter, as far as the clock can tell."""
     if (clock := h.clock) is None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(h.unit * 0.2)
     else:
         await eventually(lambda: clock.sleeping >= tasks, f"{tasks} receivers wait")

@@ -136,11 +136,11 @@ class QueueOrderSuite(Suite[MessageQueue]):
     @scenario(Feature.ORDERED, durability=Durability.PROCESS)
     async def test_order_survives_reopening(self, h: QueueHarness) -> None:
         await send(h.adapter, ["1", "2", "3"], group="g")
-        await h.adapter.receive(["q"], limit=2, lease=h.unit)
+        await h.adapter.receive(["q"], limit=2, lease=h.unit * 2)
         queue = await h.reopen()
         await send(queue, ["4"], group="g")
         assert await queue.receive(["q"], limit=9) == []
-        await h.pass_time(h.unit * 1.2)
+        await h.pass_time(h.unit * 2.2)
         assert ids(await queue.receive(["q"], limit=9)) == ["1", "2", "3", "4"]
 
     @scenario(Feature.PRIORITY)

@@ -15,7 +15,7 @@ __all__ = ["QueueWaitingSuite"]
 
 def _receive(h: QueueHarness, client: MessageQueue, *queues: str) -> asyncio.Task[list[Delivery]]:
     # By a clock of ours no time passes unless a test says so: whoever returns was woken.
-    return asyncio.ensure_future(client.receive(queues or ("q",), limit=9, lease=h.unit, wait=h.unit * 50))
+    return asyncio.ensure_future(client.receive(queues or ("q",), limit=9, lease=h.unit * 20, wait=h.unit * 50))
 
 
 class QueueWaitingSuite(Suite[MessageQueue]):
