@@ -2,7 +2,7 @@
 // or {"id", "error"}. Arguments: port of the Redis server, prefix.
 
 const { createInterface } = require("node:readline");
-const { Queue, QueueEvents, Worker } = require("bullmq");
+const { FlowProducer, Queue, QueueEvents, Worker } = require("bullmq");
 
 const [port, prefix] = process.argv.slice(2);
 const connection = { host: "127.0.0.1", port: Number(port), maxRetriesPerRequest: null };
@@ -32,6 +32,7 @@ const plain = (job) => ({
 
 const operations = {
   add: async ({ queue: name, name: job, data, opts }) => (await queue(name).add(job, data, opts)).id,
+  flow: async ({ tree }) => (await new FlowProducer({ connection, prefix }).add(tree)).job.id,
   counts: ({ queue: name }) => queue(name).getJobCounts(),
   jobs: async ({ queue: name, state }) => (await queue(name).getJobs([state])).map(plain),
   job: async ({ queue: name, job }) => {

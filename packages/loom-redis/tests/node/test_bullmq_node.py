@@ -110,6 +110,18 @@ class TestNodeProduces:
         assert (whole.id, whole.body, whole.group, whole.expires_at) == ("2", b"\x00\xff", "g", 4e9)
         assert odd.body == b'{"loom":1,"body":"?"}'
 
+    async def test_a_child_that_loom_finishes_lets_its_parent_go(self, node: NodeBull, queue: MessageQueue) -> None:
+        children = [{"name": "n", "queueName": "jobs", "data": n, "opts": {"jobId": f"child{n}"}} for n in range(2)]
+        parent = {"name": "n", "queueName": "parents", "data": 0, "opts": {"jobId": "parent"}, "children": children}
+        await node("flow", tree=parent)
+        assert await queue.receive(["parents"]) == []
+        assert await queue.depth("parents") == QueueDepth(delayed=1)
+        first, second = await queue.receive(["jobs"], limit=9)
+        assert await queue.ack([first]) == [True]
+        assert await queue.receive(["parents"]) == []
+        assert await queue.ack([second]) == [True]
+        assert [one.id for one in await queue.receive(["parents"])] == ["parent"]
+
     async def test_a_queue_that_node_paused_gives_nothing(self, node: NodeBull, queue: MessageQueue) -> None:
         await node("add", queue="jobs", name="n", data=0, opts={})
         await node("pause", queue="jobs")
@@ -249,6 +261,13 @@ class TestWorkersThatDie:
         [job] = await eventually(lambda: _seen(node, 1), "Node has taken it over")
         assert (job["id"], job["attemptsMade"]) == ("left", 1), "the attempt of the dead worker counts"
         await eventually(lambda: _is(queue, QueueDepth(), "q"), "it is done")
+
+    async def test_node_counts_what_stalls_whoever_held_it(self, node: NodeBull, queue: MessageQueue) -> None:
+        await queue.send(send("m"))
+        await receive_one(queue, lease=0.1)
+        await node("work", queue="jobs", opts={"stalledInterval": 300, "maxStalledCount": 0})
+        [letter] = await eventually(lambda: queue.dead_letters("jobs"), "Node has given it up")
+        assert (letter.id, letter.reason) == ("m", "job stalled more than allowable limit")
 
     async def test_loom_goes_on_where_node_died(
         self, node: NodeBull, queue: MessageQueue, start_node: Callable[[], AbstractAsyncContextManager[Any]]
