@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Coroutine, Sequence
 from importlib import metadata
@@ -10,7 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
-from loom.errors import ConfigurationError, TooLargeError
+from loom.errors import ConfigurationError, StoreUnavailableError, TooLargeError
 from loom.plugins import AdapterContext, LoomURL
 from loom.ports import DeadLetter, Delivery, MessageQueue, OutgoingMessage, QueueDepth, check_key
 
@@ -101,8 +102,9 @@ class BullMQMessageQueue(MessageQueue):
         server = (await self._redis.call("INFO", "server", repeatable=True)).decode()
         version = next((line[14:].strip() for line in server.splitlines() if line.startswith("redis_version:")), "?")
         config: dict[bytes, bytes] = {}
-        for name in ("appendonly", "appendfsync", "maxmemory-policy"):
-            config |= await self._redis.call("CONFIG", "GET", name, repeatable=True)
+        with contextlib.suppress(StoreUnavailableError):  # hosted servers keep CONFIG to themselves
+            for name in ("appendonly", "appendfsync", "maxmemory-policy"):
+                config |= await self._redis.call("CONFIG", "GET", name, repeatable=True)
         told = {name.decode(): value.decode() for name, value in config.items()}
         return {"redis": version, "bullmq": metadata.version("bullmq"), "prefix": self._redis.options.namespace} | told
 
