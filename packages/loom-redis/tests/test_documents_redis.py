@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -360,6 +361,50 @@ async def test_a_lost_reply(redis_server: RedisServer, fresh_url: Callable[[], s
             proxy.lose_reply_to(word)
             assert await (store.get("plain", "p", "b") if word == b"HGET" else everything(store, "plain")) in (None, [])
         assert proxy.lost == 5
+
+
+async def test_a_request_that_may_have_been_lost(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connect(redis_url) as store:
+        await store.ensure([PLAIN])
+        first = await store.put("plain", "p", "a", {"n": 1})
+        run, losing = store._redis.run, True
+
+        async def lossy(script: Script, *arguments: Any, **options: Any) -> Any:
+            nonlocal losing
+            if losing and script.name == "documents_write":
+                losing = False
+                raise StoreUnavailableError("cut", unknown=True)
+            return await run(script, *arguments, **options)
+
+        monkeypatch.setattr(store._redis, "run", lossy)
+        for operation in (
+            Put(id="a", body={}, if_match=first.etag),
+            Put(id="b", body={}, create_only=True),
+            Delete(id="a"),
+        ):
+            losing = True
+            with pytest.raises(StoreUnavailableError) as caught:
+                await store.batch("plain", "p", [operation])
+            assert caught.value.unknown
+        assert await store.get("plain", "p", "a") == first
+        losing = True
+        again = await store.put("plain", "p", "a", {"n": 2})
+        assert not losing
+        assert await store.get("plain", "p", "a") == again, "a put without a condition was sent again"
+
+
+async def test_what_has_expired_and_is_still_stored_meets_no_condition(redis_url: str) -> None:
+    clock = ManualClock()
+    async with connect(redis_url, clock) as store:
+        await store.ensure([PLAIN])
+        await store.put("plain", "p", "stays", {})
+        for operation in (Put(id="a", body={}, if_match="?"), Delete(id="a", if_match="?")):
+            old = await store.put("plain", "p", "a", {}, ttl=5)
+            clock.advance(5)
+            with pytest.raises(DocumentConflictError):
+                await store.batch("plain", "p", [msgspec.structs.replace(operation, if_match=old.etag)])
+            assert await store._redis.call("HEXISTS", PartitionKeys.of(store._redis, "plain", "p").documents, "a") == 1
+            assert await store.put("plain", "p", "a", {}, create_only=True)
 
 
 @pytest.mark.crash
