@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator
@@ -13,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loom.errors import ConfigurationError
+from loom.errors import ConfigurationError, StoreUnavailableError
 from loom.plugins import AdapterContext, LoomURL
-from loom.ports import MessageQueue, OutgoingMessage
+from loom.ports import MessageQueue, OutgoingMessage, QueueDepth
 from loom.testing.suites.base import Harness
 from loom.testing.suites.keys import HOSTILE_KEYS
 from loom.testing.suites.queue import MessageQueueSuite
@@ -162,6 +163,40 @@ class TestWaiting:
                 await queue.ack(await second)
                 assert time.monotonic() - start < 2.0
 
+    async def test_a_cancelled_receiver_gives_back_what_it_had_taken(self, bull_url: str) -> None:
+        names = [f"m{n}" for n in range(5)]
+        async with connect(bull_url) as queue:
+            await queue.send_many([message(name) for name in names])
+            for n in range(12):
+                task = asyncio.ensure_future(queue.receive(["q"], limit=5, lease=600))
+                for _ in range(n % 6):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    for delivery in reversed(await task):
+                        await queue.nack(delivery)
+        async with connect(bull_url) as queue:
+            assert [(one.id, one.attempts) for one in await queue.receive(["q"], limit=9)] == [(id, 0) for id in names]
+
+    @pytest.mark.slow
+    async def test_everything_survives_a_server_that_is_killed(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path, appendfsync="always") as server:
+            async with connect(server.url.replace("redis://", "bullmq://")) as queue:
+                await queue.send_many([message(name) for name in ("done", "dead", "held", "back", "ready")])
+                done, dead, held, back = await queue.receive(["q"], limit=4, lease=600)
+                await queue.begin([done, dead, held, back])
+                await queue.ack([done])
+                await queue.dead_letter(dead, "why")
+                await queue.nack(back, delay=600)
+                before = await queue.depth("q")
+                server.kill()
+                await asyncio.to_thread(server.start)
+                assert await queue.depth("q") == before == QueueDepth(ready=1, delayed=1, leased=1, dead=1)
+                assert not await queue.send(message("done"))
+                assert [(one.reason, one.attempts) for one in await queue.dead_letters("q")] == [("why", 1)]
+                assert await queue.extend([held], 600) == [True]
+                assert await queue.ack([held]) == [True]
+
     @pytest.mark.slow
     async def test_a_server_that_comes_back_is_found(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path, appendfsync="always") as server:
@@ -174,6 +209,24 @@ class TestWaiting:
                 await asyncio.to_thread(server.start)
                 [delivery] = await task
                 assert delivery.id == "kept"
+
+    async def test_a_server_without_memory_refuses_and_loses_nothing(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path, settings=(("maxmemory", "8mb"),)) as server:
+            async with connect(server.url.replace("redis://", "bullmq://")) as queue:
+                batches = [[message(f"{n}.{i}", body=b"\x80" * 5000) for i in range(10)] for n in range(500)]
+                accepted: list[bool] = []
+
+                async def fill() -> None:
+                    for batch in batches:
+                        accepted.extend(await queue.send_many(batch))
+
+                with pytest.raises(StoreUnavailableError, match="memory is full"):
+                    await fill()
+                assert await queue.depth("q") == QueueDepth(ready=len(accepted))
+                server.command("CONFIG", "SET", "maxmemory", "0")
+                refused = batches[len(accepted) // 10]
+                assert await queue.send_many(refused) == [True] * 10, "sending the same ids again is safe"
+                assert len(await queue.receive(["q"], limit=100_000)) == len(accepted) + 10
 
 
 class TestPriorities:

@@ -7,7 +7,7 @@ import contextlib
 import secrets
 from collections.abc import Coroutine, Sequence
 from importlib import metadata
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ from .options import RedisOptions
 from .scripts import Script
 
 __all__ = ["BullMQMessageQueue"]
+
+T = TypeVar("T")
 
 _BATCH_MESSAGES = 1000
 _BATCH_BYTES = 16 * 1024 * 1024
@@ -93,7 +95,7 @@ class BullMQMessageQueue(MessageQueue):
     async def close(self) -> None:
         if self._started:
             self._started = False
-            if self._background:
+            while self._background:
                 await asyncio.wait(self._background)
             self._markers.close()
             await self._redis.close()
@@ -138,7 +140,7 @@ class BullMQMessageQueue(MessageQueue):
         taken: list[Delivery] = []
         try:
             while True:
-                taken, due = await self._take(names, prefixes, limit, lease)
+                taken, due = await self._take_or_return(names, prefixes, limit, lease)
                 left = deadline - loop.time()
                 if taken or left <= 0:
                     return taken
@@ -231,7 +233,7 @@ class BullMQMessageQueue(MessageQueue):
     def _prefix(self, queue: str) -> str:
         return prefix_of(self._redis.options.namespace, queue)
 
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -251,6 +253,22 @@ class BullMQMessageQueue(MessageQueue):
         if not numbers:
             return []
         return [bool(new) for new in await self._redis.run(self._scripts.send, list(numbers), arguments)]
+
+    async def _take_or_return(
+        self, names: list[str], prefixes: list[str], limit: int, lease: float
+    ) -> tuple[list[Delivery], float]:
+        """``_take``; what it takes for a caller that was cancelled is given back, not held until the leases end."""
+        taking = self._spawn(self._take(names, prefixes, limit, lease))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            self._spawn(self._return(taking))
+            raise
+
+    async def _return(self, taking: asyncio.Task[tuple[list[Delivery], float]]) -> None:
+        taken, _ = await taking
+        for delivery in reversed(taken):  # the first goes back last, so that it is in front
+            await self.nack(delivery)
 
     async def _take(
         self, names: list[str], prefixes: list[str], limit: int, lease: float

@@ -31,8 +31,8 @@ for n = 3, #ARGV, 4 do
     if target == 'failed' then
       keep(prefix)
       rcall('PERSIST', job)
-    elseif opts['loom'] then
-      rcall('PEXPIRE', job, window)
+    elseif rcall('PTTL', prefix .. 'meta') > 0 then
+      rcall('PEXPIRE', job, window) -- in other queues the next one to be completed removes what is too old
     end
   end
   outcomes[#outcomes + 1] = fine and 1 or 0
