@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from loom_redis.client import Redis
 from loom_redis.documents import RedisDocumentStore
 from loom_redis.options import RedisOptions
 from loom_redis.plugin import loom_register_adapters
+from loom_redis.testing import RedisServer, free_port
 
 MODEL = settings(max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SPEC = next(s for s in loom_register_adapters() if (s.port, s.scheme) == ("documents", "redis"))
@@ -49,6 +51,31 @@ class TestRedisDocumentStoreByTheServersTime(DocumentStoreSuite):
 
     def harness(self, tmp_path: Path) -> Harness[DocumentStore]:
         return Harness(lambda: RedisDocumentStore.from_url(LoomURL.parse(self.url), AdapterContext()), url=self.url)
+
+
+@pytest.fixture(scope="module")
+def cluster_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server that has every slot of a cluster, and refuses a script that touches two of them or a key undeclared."""
+    folder = Path(tmp_path_factory.mktemp("node"))
+    with RedisServer(folder, settings=(("cluster-enabled", "yes"), ("cluster-port", str(free_port())))) as server:
+        assert server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383").startswith(b"+OK")
+        deadline = time.monotonic() + 30
+        while b"cluster_state:ok" not in server.command("CLUSTER", "INFO"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield server
+
+
+class TestRedisDocumentStoreByTheRulesOfACluster(DocumentStoreSuite):
+    spec = SPEC
+
+    @pytest.fixture(autouse=True)
+    def _server(self, cluster_node: RedisServer, redis_url: str) -> None:
+        self.url = f"{cluster_node.url}?{redis_url.partition('?')[2]}"
+
+    def harness(self, tmp_path: Path) -> Harness[DocumentStore]:
+        clock = ManualClock()
+        return Harness(lambda: connect(self.url, clock), clock=clock, url=self.url)
 
 
 def test_it_agrees_with_the_model(fresh_url: Callable[[], str]) -> None:
