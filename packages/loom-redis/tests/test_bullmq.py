@@ -24,7 +24,7 @@ from loom_redis.bullmq import BullMQMessageQueue
 from loom_redis.bullmq_names import id_of, job_id, prefix_of, queue_of
 from loom_redis.bullmq_scripts import BullScripts, load_bull_scripts
 from loom_redis.plugin import loom_register_adapters
-from loom_redis.testing import RedisServer
+from loom_redis.testing import RedisServer, free_port
 
 SPEC = next(spec for spec in loom_register_adapters() if spec.scheme == "bullmq")
 
@@ -311,7 +311,7 @@ class TestConfiguration:
         with pytest.raises(ConfigurationError, match=r"no script addStandardJob-9\.lua"):
             BullScripts(tmp_path)
 
-    @pytest.mark.parametrize("option", ["attempts=0", "attempts=many", "events=-1", "priority=1"])
+    @pytest.mark.parametrize("option", ["attempts=0", "attempts=many", "events=-1", "priority=1", "tls=2"])
     def test_wrong_options_are_refused(self, bull_url: str, option: str) -> None:
         with pytest.raises(ConfigurationError, match=option.partition("=")[0]):
             connect(f"{bull_url}&{option}")
@@ -319,6 +319,27 @@ class TestConfiguration:
     def test_the_prefix_is_the_one_of_node(self) -> None:
         queue = connect("bullmq://localhost:6379/3?dedupe_window=7")
         assert (queue._prefix("q"), queue._redis.options.db, queue.dedupe_window) == ("bull:q:", 3, 7.0)
+
+    async def test_tls_is_spoken_when_waiting_too(self, tmp_path: Path) -> None:
+        trustme = pytest.importorskip("trustme", reason="pip install trustme, which makes the certificates")
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        server = authority.issue_cert("127.0.0.1")
+        server.private_key_pem.write_to_path(tmp_path / "key.pem")
+        server.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+        port = free_port()
+        files = [
+            (f"tls-{kind}-file", str(tmp_path / f"{file}.pem"))
+            for kind, file in (("cert", "cert"), ("key", "key"), ("ca-cert", "ca"))
+        ]
+        settings = (("tls-port", str(port)), ("tls-auth-clients", "no"), *files)
+        with RedisServer(tmp_path / "redis", settings=settings):
+            url = f"bullmq://127.0.0.1:{port}/0?tls=true&ssl_ca_certs={tmp_path}/ca.pem"
+            async with connect(url) as queue:
+                task = asyncio.ensure_future(queue.receive(["q"], wait=20))
+                await asyncio.sleep(0.2)
+                await queue.send(message("m"))
+                assert [one.id for one in await task] == ["m"]
 
     async def test_facts_tell_of_durability(self, queue: BullMQMessageQueue) -> None:
         facts = await queue.facts()

@@ -31,6 +31,7 @@ T = TypeVar("T")
 _BATCH_MESSAGES = 1000
 _BATCH_BYTES = 16 * 1024 * 1024
 _OURS = "loom-"
+_SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 class BullMQMessageQueue(MessageQueue):
@@ -75,14 +76,16 @@ class BullMQMessageQueue(MessageQueue):
 
         - ``namespace`` (``bull``): the ``prefix`` that BullMQ in Node is given;
         - ``attempts`` (1): how often a worker in Node tries a job that Loom sent before it fails for good;
-        - ``events`` (1000): how many events a queue keeps that Node has not set up.
+        - ``events`` (1000): how many events a queue keeps that Node has not set up;
+        - ``tls`` (0): 1 to speak TLS.
 
         Raises ConfigurationError.
         """
         counts = {name: _count(url, name, default) for name, default in (("attempts", 1), ("events", 1000))}
-        query = {name: value for name, value in url.query.items() if name not in counts}
+        query = {name: value for name, value in url.query.items() if name not in counts and name != "tls"}
         query["namespace"] = url.query.get("namespace", "bull")
         options = RedisOptions.from_url(msgspec.structs.replace(url, query=query))
+        options = msgspec.structs.replace(options, tls=_switch(url, "tls"))
         redis = context.shared(f"redis:{url.raw}", lambda: Redis(options))
         return cls(redis, dedupe_window=options.dedupe_window, **counts)
 
@@ -322,6 +325,13 @@ def _count(url: LoomURL, name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise ConfigurationError(f"{url}: {name} must be a whole number of at least 1", option=name)
     return int(text)
+
+
+def _switch(url: LoomURL, name: str) -> bool:
+    text = url.query.get(name, "0").lower()
+    if text not in _SWITCH:
+        raise ConfigurationError(f"{url}: {name} must be 1 or 0", option=name)
+    return _SWITCH[text]
 
 
 def _batches(messages: Sequence[OutgoingMessage]) -> list[Sequence[OutgoingMessage]]:
