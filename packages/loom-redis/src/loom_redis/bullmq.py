@@ -49,7 +49,8 @@ class BullMQMessageQueue(MessageQueue):
     redrives, from Node too, and at the end of the delays and leases that it saw when it began to wait; of others within
     5 seconds.
 
-    - ``receive`` costs a few commands for each named queue and one for each message that is leased from it.
+    - ``receive`` costs a few commands for each named queue and one for each message that is leased from it; it takes
+      1000 at most.
     - ``dead_letters`` reads the ids of all dead letters of the queue; ``queues`` scans the server's keys.
     - A priority above 0 costs a search, and moving what goes before it in the list.
     """
@@ -279,7 +280,8 @@ class BullMQMessageQueue(MessageQueue):
         """What is ready, and the seconds until more may be."""
         token = _OURS + secrets.token_hex(8)
         # Any queue may come first, whichever other clients read them.
-        arguments: list[Argument] = [token, limit, _milliseconds(lease), secrets.randbelow(len(names))]
+        first = secrets.randbelow(len(names))
+        arguments: list[Argument] = [token, min(limit, _BATCH_MESSAGES), _milliseconds(lease), first]
         now, due, flat = await self._redis.run(self._scripts.receive, prefixes, arguments)
         until = now / 1000 + lease
         taken = []

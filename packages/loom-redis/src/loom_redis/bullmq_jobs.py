@@ -86,10 +86,10 @@ def delivery_of(queue: str, job: str, token: str, fields: Mapping[bytes, bytes],
         id=id,
         body=_body_of(fields),
         group=_group_of(fields, marks),
-        priority=-int(fields.get(b"priority", b"0")) if marks is None else marks.priority,
-        attempts=int(fields.get(b"atm", b"0")),
+        priority=-int(_number(fields, b"priority")) if marks is None else marks.priority,
+        attempts=int(_number(fields, b"atm")),
         receipt=token if ours else token + FOREIGN,
-        enqueued_at=_seconds(fields, b"timestamp"),
+        enqueued_at=_number(fields, b"timestamp") / 1000,
         expires_at=None if marks is None or b"loom:redriven" in fields else marks.expires_at,
         lease_until=lease_until,
     )
@@ -109,9 +109,9 @@ def dead_letter_of(queue: str, id: str, fields: Mapping[bytes, bytes]) -> DeadLe
         id=id,
         body=_body_of(fields),
         group=_group_of(fields, _marks_of(fields)),
-        attempts=int(fields.get(b"atm", b"0")),
+        attempts=int(_number(fields, b"atm")),
         reason=fields.get(b"failedReason", b"").decode(errors="replace"),
-        dead_at=_seconds(fields, b"finishedOn"),
+        dead_at=_number(fields, b"finishedOn") / 1000,
     )
 
 
@@ -153,8 +153,8 @@ def _group_of(fields: Mapping[bytes, bytes], marks: _Marks | None) -> str:
     return "" if name == _UNNAMED else name
 
 
-def _seconds(fields: Mapping[bytes, bytes], name: bytes) -> float:
+def _number(fields: Mapping[bytes, bytes], name: bytes) -> float:
     try:
-        return float(fields.get(name, b"0")) / 1000
-    except ValueError:
+        return float(fields.get(name, b"0"))
+    except ValueError:  # whoever wrote it: it must not keep the queue from being read
         return 0.0
