@@ -247,7 +247,6 @@ class RedisMessageQueue(MessageQueue):
     async def _receive(self, receive: bytes, wanted: Wanted, limit: int, lease: float, wait: float) -> list[Delivery]:
         clock, unit = self._clock, self._unit(wanted)
         deadline, again = clock.monotonic() + wait if wait > 0 else 0.0, False
-        self._turns += 1
         start = wanted.names[self._turns % len(wanted.names)]
         arguments: list[Argument] = [
             receive, limit, repr(lease), wanted.text, len(wanted.names), start, b"", b"", b"", _WAITERS_LIFE,
@@ -263,7 +262,11 @@ class RedisMessageQueue(MessageQueue):
                 arguments[6] = b""
             first, text = await self._run(_RECEIVE, unit, arguments, lambda: arguments, repeated=again)
             if text:
-                return deliveries_of(text, float(first), receive, self._names)
+                found = deliveries_of(text, float(first), receive, self._names)
+                if len(wanted.names) > 1:
+                    # The next receive begins behind those that were served; it passes over none that was not.
+                    self._turns += len({delivery.queue for delivery in found})
+                return found
             if future is None:
                 return []
             seconds = min(left, float(first) + 0.001) if first else left

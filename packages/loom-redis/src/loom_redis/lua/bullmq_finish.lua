@@ -28,11 +28,8 @@ for n = 3, #ARGV, 4 do
   if fine and rcall('EXISTS', job) == 1 then
     -- `begin` has charged what Bull charges here once more.
     rcall('HSET', job, 'atm', target == 'completed' and math.max(1, attempts) or attempts)
-    if target == 'failed' then
-      keep(prefix)
-      rcall('PERSIST', job)
-    elseif rcall('PTTL', prefix .. 'meta') > 0 then
-      rcall('PEXPIRE', job, window) -- in other queues the next one to be completed removes what is too old
+    if target == 'completed' and rcall('PTTL', prefix .. 'meta') > 0 then
+      rcall('PEXPIRE', job, window) -- elsewhere the next to be completed removes what is too old
     end
   end
   outcomes[#outcomes + 1] = fine and 1 or 0

@@ -90,10 +90,12 @@ local function keep(prefix)
 end
 
 -- Lists and sets are made anew without an expiry. What a Queue object of Node has opened (its meta has more than the one
--- field that every job sets) is kept.
+-- field that every job sets) is kept, and what holds dead letters.
 local function let_expire(prefix)
   local left = rcall('PTTL', prefix .. 'meta')
   if left < 0 then return end
-  if rcall('HLEN', prefix .. 'meta') > 1 then return keep(prefix) end
+  local failed = rcall('ZRANGE', prefix .. 'failed', 0, -1)
+  for _, id in ipairs(failed) do rcall('PERSIST', prefix .. id) end
+  if #failed > 0 or rcall('HLEN', prefix .. 'meta') > 1 then return keep(prefix) end
   for _, part in ipairs(PARTS) do rcall('PEXPIRE', prefix .. part, left) end
 end

@@ -39,17 +39,19 @@ local function ready_queues()
   while #found < limit and steps < count do
     steps = steps + 1
     local members = call('ZRANGEBYLEX', Z, from, to, 'LIMIT', 0, page)
-    local queue, fresh
+    local queue, several
     for _, member in ipairs(members) do
-      queue = sub(member, 2, find(member, '\0', 1, true) - 1)
+      local its = sub(member, 2, find(member, '\0', 1, true) - 1)
+      several = several or queue and its ~= queue
+      queue = its
       if not seen[queue] then
-        seen[queue], fresh = true, true
+        seen[queue] = true
         if find(wanted, '\0' .. queue .. '\0', 1, true) then found[#found + 1] = queue end
       end
     end
     if #members == page then
       from = '[r' .. queue .. '\1'
-      page = fresh and page or 2
+      page = several and 32 or 2
     elseif wrapped or start == '' then
       return found
     else
