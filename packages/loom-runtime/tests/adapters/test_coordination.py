@@ -18,7 +18,7 @@ from loom.adapters.sqlite.documents import SqliteDocumentStore
 from loom.errors import CoordinationError, EphemeralAdapterWarning, NotAMemberError
 from loom.plugins.builtin import loom_register_adapters
 from loom.plugins.spec import Durability, Feature
-from loom.ports.coordination import CoordinationAdapter, Member, ShardLease, TypeLease
+from loom.ports.coordination import CoordinationAdapter, Member, ShardLease, TypeLease, clocks_apart
 from loom.testing.clock import ManualClock
 from loom.testing.suites.base import Harness
 from loom.testing.suites.child import run_child
@@ -215,3 +215,27 @@ async def test_types_set_apart_wait_for_somebody(fleet: CoordinationAdapter) -> 
     await fleet.leave("c")
     assert (await fleet.owners())[1].types == (TypeLease(1, "T", "", lease.epoch),)
     assert (await fleet.claim_types("b", [(1, "T")]))[0].epoch > lease.epoch
+
+
+async def test_signs_of_life_tell_whose_clock_is_ahead() -> None:
+    here, ahead = ManualClock(), ManualClock()
+    one = InMemoryCoordinationAdapter(clock=here)
+    other = InMemoryCoordinationAdapter(one._documents, clock=ahead)
+    ahead.advance(5.0)
+    await one.start()
+    await other.start()
+    await one.join(Member(id="one"))
+    await other.join(Member(id="other"))
+    assert clocks_apart(await one.last_seen(), here.now()) == {"other": pytest.approx(5.0)}
+    assert clocks_apart(await other.last_seen(), ahead.now()) == {}
+    here.advance(4.5)
+    assert clocks_apart(await one.last_seen(), here.now()) == {}
+
+
+@needs_flock
+async def test_members_of_one_machine_have_one_clock(tmp_path: Path) -> None:
+    adapter = SqliteCoordinationAdapter(Database(tmp_path / "loom.db"))
+    await adapter.start()
+    await adapter.join(Member(id="one"))
+    assert await adapter.last_seen() == {}
+    await adapter.close()

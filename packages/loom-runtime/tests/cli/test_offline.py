@@ -260,3 +260,18 @@ def test_a_plugin_adds_commands_and_replaces_none(shell: Any, monkeypatch: pytes
     assert shell.ok("greet", "bob").strip() == "hello bob"
     assert "Say hello." in shell.ok("--help")
     assert "sqlite://" in shell.ok("plugins")
+
+
+async def test_doctor_finds_clocks_that_are_ahead() -> None:
+    from loom.adapters.memory.coordination import InMemoryCoordinationAdapter
+    from loom.cli.doctor import _round_trip
+    from loom.ports import Member
+    from loom.testing.clock import ManualClock
+
+    clock = ManualClock()
+    clock.advance(100.0)
+    coordination = InMemoryCoordinationAdapter(clock=clock)
+    await coordination.start()
+    await coordination.join(Member(id="fast"))
+    _, _, ahead = await _round_trip(coordination)
+    assert 90 < ahead["fast"] < 101

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loom.adapters.derived.state import DocumentStateStore
 from loom.adapters.filesystem.blobs import FileBlobStore
+from loom.adapters.memory.coordination import InMemoryCoordinationAdapter
 from loom.adapters.memory.documents import InMemoryCosmos
 from loom.adapters.memory.journal import InMemoryJournalStore
 from loom.adapters.sqlite.database import Database
 from loom.adapters.sqlite.documents import SqliteDocumentStore
 from loom.adapters.sqlite.journal import SqliteJournalStore
 from loom.guard import DURABLE_PORTS, ConfigRule, Finding, GuardConfig, validate_production_config
+from loom.guard.sharing import ClockSkewRule
 from loom.plugins import AdapterSpec, Durability, Feature, Reach, hookimpl
-from loom.ports import JournalStore
+from loom.ports import JournalStore, Member
+from loom.testing.clock import ManualClock
 
 Configure = Callable[..., GuardConfig]
 
@@ -219,3 +223,17 @@ def test_a_rule_that_raises_is_a_finding_without_what_it_said(configure: Configu
     [finding] = validate_production_config(configure(), [Broken()])
     assert (finding.code, finding.severity) == ("rule-failed", "warn")
     assert "hunter2" not in str(finding)
+
+
+async def test_a_host_whose_clock_is_ahead_warns(configure: Configure) -> None:
+    clock = ManualClock()
+    coordination = InMemoryCoordinationAdapter(clock=clock)
+    await coordination.start()
+    await coordination.join(Member(id="other"))
+    rule = ClockSkewRule(lambda: clock.now() - 3.0)
+    config = msgspec.structs.replace(configure("memory://"), adapters={"coordination": coordination})
+    [finding] = await rule.check(config)
+    assert (finding.code, finding.severity, finding.port) == ("clock-skew", "warn", "coordination")
+    assert "the clock of other is at least 3.0 s ahead of this host's" in finding.reason
+    assert not list(await ClockSkewRule(clock.now).check(config))
+    assert not list(await rule.check(configure("memory://")))

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from loom import Actor, Loom
+from loom.adapters.memory.coordination import InMemoryCoordinationAdapter
 from loom.errors import FencedError
 from loom.ports import Append
 from loom.runtime.messages import shard_of
 from loom.runtime.rendezvous import preferred_owner
+from loom.testing.clock import ManualClock
 
 from .bank import Account
 from .place import SHARDS, Place, eventually, journal
@@ -297,3 +299,18 @@ async def test_a_busy_actor_is_handed_over_after_its_turn_and_not_after_its_mail
     await asyncio.wait_for(settled(one, two), 20)
     done.set()
     await asyncio.gather(*callers)
+
+
+async def test_a_host_says_whose_clock_is_ahead(memory: Place, caplog: pytest.LogCaptureFixture) -> None:
+    await memory.open(Account)
+    fast = ManualClock()
+    fast.advance(4.0)
+    two = memory.make(Account)
+    inner = two.instances["coordination"]
+    assert isinstance(inner, InMemoryCoordinationAdapter)
+    inner._clock = fast
+    await two.__aenter__()
+    memory.apps.append(two)
+    name = two.host.placement.member.id
+    text = f"the clock of {name} is at least"
+    await eventually(lambda: any(text in record.getMessage() for record in caplog.records), "the warning")

@@ -92,24 +92,35 @@ async def _adapters(url: str | None, toml: str | None) -> list[dict[str, Any]]:
         where = f"{place} (from {source})"
         try:
             adapter = registry.open(port, place, context)
-            milliseconds, facts = await _round_trip(adapter)
+            milliseconds, facts, ahead = await _round_trip(adapter)
             found = f"{where}: {milliseconds:.1f} ms"
             rows.append(_row(port, found, url=str(place), source=str(source), ms=milliseconds))
             rows += [_row(f"{port}: {name}", fact) for name, fact in facts.items()]
+            rows += [
+                _row(f"{port}: clock of {name}", f"at least {seconds:.1f} s ahead of this machine's; use NTP", ok=False)
+                for name, seconds in ahead.items()
+            ]
         except LoomError as error:
             rows.append(_row(port, f"{where}: {error}", ok=False, url=str(place), source=str(source), code=error.code))
     return rows
 
 
-async def _round_trip(adapter: Port) -> tuple[float, dict[str, str]]:
-    """Start the adapter, time one operation that changes nothing, ask for facts, close it. Milliseconds and facts."""
+async def _round_trip(adapter: Port) -> tuple[float, dict[str, str], dict[str, float]]:
+    """Start the adapter, time one operation that changes nothing, ask for facts, close it.
+
+    Gives the milliseconds, the facts, and hosts whose clocks are ahead of this machine's.
+    """
     import time
+
+    from ..ports import CoordinationAdapter, clocks_apart
 
     await adapter.start()
     try:
         began = time.perf_counter()
         await _harmless(adapter)
-        return (time.perf_counter() - began) * 1000, await adapter.facts()
+        taken = (time.perf_counter() - began) * 1000
+        seen = await adapter.last_seen() if isinstance(adapter, CoordinationAdapter) else {}
+        return taken, await adapter.facts(), clocks_apart(seen, time.time())
     finally:
         await adapter.close()
 

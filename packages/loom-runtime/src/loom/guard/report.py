@@ -15,7 +15,7 @@ from .durability import EphemeralRule, ImmatureRule, MixedRule, ProcessOnlyRule,
 from .files import FileSystemRule, SynchronousRule
 from .findings import Finding, GuardWarning
 from .rules import ConfigRule, GuardRule
-from .sharing import CrashPointRule, ReachRule, TestOnlyRule
+from .sharing import ClockSkewRule, CrashPointRule, ReachRule, TestOnlyRule
 from .transport import ClearTextRule
 
 __all__ = ["builtin_rules", "check_production_config", "collect_rules", "enforce", "validate_production_config"]
@@ -25,7 +25,8 @@ def builtin_rules() -> list[GuardRule]:
     """The rules that come with the runtime, in the order in which they are documented."""
     return [
         EphemeralRule(), TestOnlyRule(), CrashPointRule(), ReachRule(), UndeclaredRule(), UnservedRule(),
-        FileSystemRule(), SynchronousRule(), ProcessOnlyRule(), MixedRule(), ClearTextRule(), ImmatureRule(),
+        FileSystemRule(), SynchronousRule(), ProcessOnlyRule(), MixedRule(), ClearTextRule(), ClockSkewRule(),
+        ImmatureRule(),
     ]  # fmt: skip
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 
 from ..plugins import Durability, Feature, Reach
+from ..ports import CoordinationAdapter, clocks_apart
 from .config import GuardConfig
 from .findings import Finding
 from .remedies import alternatives
-from .rules import ConfigRule
+from .rules import ConfigRule, GuardRule
 
-__all__ = ["CrashPointRule", "ReachRule", "TestOnlyRule"]
+__all__ = ["ClockSkewRule", "CrashPointRule", "ReachRule", "TestOnlyRule"]
 
 
 class ReachRule(ConfigRule):
@@ -35,6 +37,35 @@ class ReachRule(ConfigRule):
                     f"is seen by {whose} only: each would have a truth of its own",
                     remedy=alternatives(config, port.port, durability=Durability.MACHINE, reach=Reach.NETWORK),
                 )
+
+
+class ClockSkewRule(GuardRule):
+    """The clock of another host is ahead of this one's."""
+
+    code = "clock-skew"
+    severity = "warn"
+    summary = "the clocks of hosts that share the data differ by more than a second"
+    remedy = "let a time service (NTP, chrony) keep the clocks of all hosts"
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+
+    async def check(self, config: GuardConfig) -> Iterable[Finding]:
+        coordination = config.adapters.get("coordination")
+        if not isinstance(coordination, CoordinationAdapter):
+            return []
+        ahead = clocks_apart(await coordination.last_seen(), self._now())
+        return [
+            Finding(
+                code=self.code,
+                severity="warn",
+                port="coordination",
+                reason=f"the clock of {name} is at least {seconds:.1f} s ahead of this host's: timers fire early or "
+                "late, and a host may be taken for dead",
+                remedy=self.remedy,
+            )
+            for name, seconds in ahead.items()
+        ]
 
 
 class TestOnlyRule(ConfigRule):

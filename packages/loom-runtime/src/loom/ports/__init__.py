@@ -1,7 +1,7 @@
 """The ports: what the runtime asks of storage, queues, locks and coordination. One abstract class a file."""
 
 from .blobs import BlobInfo, BlobPage, BlobStore
-from .coordination import CoordinationAdapter, Member, ShardLease, TypeLease
+from .coordination import CoordinationAdapter, Member, ShardLease, TypeLease, clocks_apart
 from .documents import (
     Collection,
     Condition,
@@ -63,5 +63,6 @@ __all__ = [
     "TypeLease",
     "check_indexed",
     "check_key",
+    "clocks_apart",
     "conflict",
 ]

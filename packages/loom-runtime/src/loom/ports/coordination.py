@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from .port import Port
 
-__all__ = ["CoordinationAdapter", "Member", "ShardLease", "TypeLease"]
+__all__ = ["CoordinationAdapter", "Member", "ShardLease", "TypeLease", "clocks_apart"]
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +87,14 @@ class CoordinationAdapter(Port):
     async def members(self) -> list[Member]:
         """The members alive now, in the order of their ids."""
 
+    async def last_seen(self) -> dict[str, float]:
+        """When each living member last gave a sign of life, in Unix time by that member's own clock.
+
+        For comparing clocks. Members of whom that is not known are left out; an adapter that knows of nobody returns
+        nothing, as this does.
+        """
+        return {}
+
     @abstractmethod
     async def claim(self, member_id: str, shards: Sequence[int]) -> list[ShardLease]:
         """Take those of ``shards`` that are free, or whose owner is dead; keep those one has. Returns what one now
@@ -135,3 +143,13 @@ class CoordinationAdapter(Port):
         """Whether ``member_id`` is now the leader of ``role``:
         becomes it when there is none, or when that one is dead.
         """
+
+
+def clocks_apart(seen: Mapping[str, float], now: float, *, tolerance: float = 1.0) -> dict[str, float]:
+    """Members whose clocks are certainly ahead of the one that says ``now`` (Unix time), and by how many seconds.
+
+    ``seen`` is what ``last_seen`` gave just before: a sign of life can't come from the future. A clock may be ahead by
+    more than that. One that is behind looks like an old sign of life; it shows on its own host, for which others are
+    ahead.
+    """
+    return {name: at - now for name, at in sorted(seen.items()) if at - now > tolerance}

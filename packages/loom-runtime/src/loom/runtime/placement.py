@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ..clock import Clock
 from ..errors import NotAMemberError, ShardCountError
-from ..ports import CoordinationAdapter, Member
+from ..ports import CoordinationAdapter, Member, clocks_apart
 from .background import Background
 from .messages import type_of
 from .rendezvous import preferred_owner
@@ -17,6 +17,8 @@ from .types_apart import TypesApart, Unit
 __all__ = ["Placement"]
 
 _log = logging.getLogger("loom.placement")
+_COMPARE = 60.0
+"""Seconds between two looks at the clocks of others."""
 
 
 class Placement:
@@ -41,6 +43,8 @@ class Placement:
         self._unrecovered: set[int] = set()
         self._balancing: asyncio.Task[None] | None = None
         self._leaving: set[int] = set()
+        self._compare_at = 0.0
+        self._ahead: set[str] = set()
         self._stopping = False
         self.on_gained: Callable[[list[int]], Awaitable[None]] | None = None
         self.on_losing: Callable[[list[int]], Awaitable[None]] | None = None
@@ -134,6 +138,9 @@ class Placement:
             try:
                 await self._coordination.heartbeat(self.member.id)
                 self._seen_at = self._clock.monotonic()
+                if self._members > 1 and self._seen_at >= self._compare_at:
+                    self._compare_at = self._seen_at + _COMPARE
+                    await self._compare_clocks()
                 # Beside the heartbeats: handing over waits for turns, and a host must not be taken for dead meanwhile.
                 if not self._stopping and (self._balancing is None or self._balancing.done()):
                     self._balancing = self._background.spawn(self._balance_again(), "loom balance")
@@ -143,6 +150,17 @@ class Placement:
                     return
             except Exception as error:
                 _log.warning("loom: the fleet can't be reached: %s", error)
+
+    async def _compare_clocks(self) -> None:
+        """Say once of each member that its clock is ahead; whose is behind, hears it of itself from the others."""
+        ahead = clocks_apart(await self._coordination.last_seen(), self._clock.now())
+        for member, seconds in ahead.items():
+            if member not in self._ahead:
+                _log.warning(
+                    "loom: the clock of %s is at least %.1f s ahead of this host's (%s); timers fire early or late, "
+                    "and a host may be taken for dead: let NTP keep the clocks", member, seconds, self.member.id,
+                )  # fmt: skip
+        self._ahead = set(ahead)
 
     async def _balance_again(self) -> None:
         try:

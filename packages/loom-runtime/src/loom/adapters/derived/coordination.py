@@ -111,6 +111,13 @@ class DocumentCoordination(DerivedStore, CoordinationAdapter):
         dead = await self._dead(documents)
         return [msgspec.convert(d.body["member"], Member) for d in documents if d.id not in dead]
 
+    async def last_seen(self) -> dict[str, float]:
+        if self._liveness.ttl is None:
+            return {}  # heartbeats are not written where members live by something else
+        records = await self._all(_MEMBERS)
+        dead = await self._dead(records)
+        return {record.id: float(record.body["seen_at"]) for record in records if record.id not in dead}
+
     async def claim(self, member_id: str, shards: Sequence[int]) -> list[ShardLease]:
         check_key("member id", member_id)
         wanted = sorted(set(shards))
