@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -265,12 +266,21 @@ class TestWhatDashboardsShow:
 
         await eventually(heard, f"Node hears {expected}")
 
-    async def test_a_queue_that_node_has_set_up_keeps_its_settings(self, node: NodeBull, queue: MessageQueue) -> None:
-        await node("counts", queue="jobs")
-        await queue.send(send("m"))
+    async def test_a_queue_that_node_has_opened_is_not_forgotten(self, node: NodeBull, queue: MessageQueue) -> None:
+        await queue.send(send("m", expires_at=time.time() + 100))
+        assert await _life(queue, "meta") > 0
+        await node("pause", queue="jobs")
+        await node("resume", queue="jobs")
         await queue.ack([await receive_one(queue)])
-        found = await queue._redis.call("PTTL", queue._prefix("jobs") + "meta")  # type: ignore[attr-defined]
-        assert found == -1
+        assert await _life(queue, "meta") == await _life(queue, "id") == -1
+
+    async def test_what_node_has_failed_is_not_forgotten(self, node: NodeBull, queue: MessageQueue) -> None:
+        await queue.send(send("m", expires_at=time.time() + 100))
+        await node("work", queue="jobs", fail=1)
+        await eventually(lambda: queue.dead_letters("jobs"), "it has failed")
+        assert await _life(queue, "m") > 0
+        await queue.send(send("n", expires_at=time.time() + 100))
+        assert await _life(queue, "m") == await _life(queue, "failed") == -1
 
 
 class TestWorkersThatDie:
@@ -333,6 +343,13 @@ async def test_hostile_names_are_the_same_on_both_sides(node: NodeBull, queue: M
 async def _seen(node: NodeBull, count: int) -> list[dict[str, Any]] | None:
     seen = await node("seen")
     return seen if len(seen) >= count else None
+
+
+async def _life(queue: MessageQueue, part: str) -> int:
+    """Milliseconds until a key of the queue expires; -1 when it stays."""
+    assert isinstance(queue, BullMQMessageQueue)
+    left: int = await queue._redis.call("PTTL", queue._prefix("jobs") + part)
+    return left
 
 
 async def _is(queue: MessageQueue, depth: QueueDepth, name: str = "jobs") -> bool:
