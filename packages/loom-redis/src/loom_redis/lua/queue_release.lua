@@ -10,7 +10,10 @@ if ARGV[5] ~= '' then
   redis.set_repl(redis.REPL_ALL)
   ended = leased_by(ARGV[5], tonumber(ARGV[6]))
 else
-  local cursor = '0'
+  -- Who took the queues over must not see what it ends go to a waiter of the last reader, who may be paused: nothing is
+  -- handed over, and whoever waits for these queues is told to look for itself, if it still looks.
+  hands_over = false
+  for queue in string.gmatch(ARGV[6], '[^%z]+') do woken[queue] = true end
   local from = 0
   while true do
     local some = call('ZRANGE', T, from, from + 999)
