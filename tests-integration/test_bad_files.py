@@ -44,7 +44,7 @@ async def test_a_full_disk_loses_nothing_and_the_app_goes_on_when_there_is_space
             # The same app, the same actor, no restart; under its key the call that failed happens once.
             assert await _until_it_works(app, acknowledged) == acknowledged + 1
             assert await app.actor(Account, "a").balance() == acknowledged + 1
-        journal = Journal(file)
+        journal = Journal.of_file(file)
         journal.settled()
         assert journal.balance("a") == acknowledged + 1
 
@@ -61,7 +61,7 @@ async def _until_it_works(app: Any, acknowledged: int) -> int:
 async def test_a_full_disk_stops_a_host_only_for_as_long_as_it_is_full(tmp_path: Path) -> None:
     """The same through a host process and its queue, with no root needed: a limit on the size of files."""
     file = tmp_path / "bank.db"
-    async with Worker.running("bank_host", str(file)) as host:
+    async with Worker.running("bank_host", database_url(file)) as host:
         async with make_app(database_url(file)).client() as client:
             calls = [asyncio.ensure_future(client.actor(Account, "a").deposit(1)) for _ in range(20)]
             await host.say("full")
@@ -71,9 +71,9 @@ async def test_a_full_disk_stops_a_host_only_for_as_long_as_it_is_full(tmp_path:
             await host.say("space")
             await host.event("space")
             assert sorted(await asyncio.gather(*calls)) == list(range(1, 41))
-            await eventually(lambda: Journal(file).unfinished(), "everything is acked")
+            await eventually(lambda: Journal.of_file(file).unfinished(), "everything is acked")
         await host.stop()
-    Journal(file).settled()
+    Journal.of_file(file).settled()
 
 
 async def test_a_read_only_folder_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.bank import Account, database_url, expected_balances, expected_turns, make_app, perform, plan
+from support.bank import Account, expected_balances, expected_turns, perform, plan
+from support.places import Place
 from support.process import Worker, eventually
-from support.proof import Journal
 
 from loom import Client
 from loom.runtime.crashpoints import CRASH_POINTS
@@ -25,49 +25,63 @@ NOT_WITHIN = {"turn.replied": "a call from within gets no reply message"}
 
 @pytest.mark.parametrize("nth", [1, 2, 5])
 @pytest.mark.parametrize("point", CRASH_POINTS)
-async def test_killed_while_calls_come_from_within(point: str, nth: int, tmp_path: Path) -> None:
-    if point in NOT_WITHIN:
-        pytest.skip(NOT_WITHIN[point])
-    file = tmp_path / "bank.db"
-    world = {"BANK_GATEWAY": str(tmp_path / "gateway")}
-    async with Worker.running(
-        "bank_host", str(file), crash_at=f"{point}:{nth}", BANK_PLAN=str(ROUNDS), ready=False, **world
-    ) as first:
-        await died_at(first, point)
-        acknowledged = {event["key"]: event["result"] for event in first.reported("ack")}
-    in_the_file(file, acknowledged)
-    async with Worker.running("bank_host", str(file), **world) as second:
-        # First without anybody asking: what was promised comes true by itself.
-        await eventually(lambda: Journal(file).unfinished(), "recovery by itself")
-        Journal(file).prove()
-        async with make_app(database_url(file)).client() as client:
-            await repeat_everything(client, acknowledged)
-            await balances_are_right(client, file)
-        await second.stop()
-    Journal(file).settled()
-    steps_have_one_key(tmp_path / "gateway")
+async def test_killed_while_calls_come_from_within(point: str, nth: int, file_place: Place, tmp_path: Path) -> None:
+    await killed_within(point, nth, file_place, tmp_path / "gateway")
 
 
 @pytest.mark.parametrize("nth", [1, 2, 5])
 @pytest.mark.parametrize("point", CRASH_POINTS)
-async def test_killed_while_a_client_calls(point: str, nth: int, tmp_path: Path) -> None:
-    file = tmp_path / "bank.db"
-    world = {"BANK_GATEWAY": str(tmp_path / "gateway")}
+async def test_killed_while_a_client_calls(point: str, nth: int, file_place: Place, tmp_path: Path) -> None:
+    await killed_under_a_client(point, nth, file_place, tmp_path / "gateway")
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+async def test_killed_on_redis_while_calls_come_from_within(point: str, redis_place: Place, tmp_path: Path) -> None:
+    await killed_within(point, 2, redis_place, tmp_path / "gateway")
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+async def test_killed_on_redis_while_a_client_calls(point: str, redis_place: Place, tmp_path: Path) -> None:
+    await killed_under_a_client(point, 2, redis_place, tmp_path / "gateway")
+
+
+async def killed_within(point: str, nth: int, place: Place, gateway: Path) -> None:
+    if point in NOT_WITHIN:
+        pytest.skip(NOT_WITHIN[point])
+    world = {"BANK_GATEWAY": str(gateway)}
+    async with place.host(LOOM_CRASH_AT=f"{point}:{nth}", BANK_PLAN=str(ROUNDS), ready=False, **world) as first:
+        await died_at(first, point)
+        acknowledged = {event["key"]: event["result"] for event in first.reported("ack")}
+    await in_the_journal(place, acknowledged)
+    async with place.host(**world) as second:
+        # First without anybody asking: what was promised comes true by itself.
+        await eventually(place.unfinished, "recovery by itself")
+        (await place.journal()).prove()
+        async with place.client() as client:
+            await repeat_everything(client, acknowledged)
+            await balances_are_right(client, place)
+        await second.stop()
+    (await place.journal()).settled()
+    steps_have_one_key(gateway)
+
+
+async def killed_under_a_client(point: str, nth: int, place: Place, gateway: Path) -> None:
+    world = {"BANK_GATEWAY": str(gateway)}
     acknowledged: dict[str, Any] = {}
     async with (
-        Worker.running("bank_host", str(file), crash_at=f"{point}:{nth}", ready=False, **world) as first,
-        make_app(database_url(file)).client() as client,
+        place.host(LOOM_CRASH_AT=f"{point}:{nth}", ready=False, **world) as first,
+        place.client() as client,
     ):
         calls = asyncio.ensure_future(carry_out(client, acknowledged))
         await died_at(first, point)
-        in_the_file(file, acknowledged)
-        async with Worker.running("bank_host", str(file), **world) as second:
+        await in_the_journal(place, acknowledged)
+        async with place.host(**world) as second:
             await calls
             await repeat_everything(client, acknowledged)
-            await balances_are_right(client, file)
+            await balances_are_right(client, place)
             await second.stop()
-    Journal(file).settled()
-    steps_have_one_key(tmp_path / "gateway")
+    (await place.journal()).settled()
+    steps_have_one_key(gateway)
 
 
 async def carry_out(client: Client, acknowledged: dict[str, Any]) -> None:
@@ -89,9 +103,9 @@ async def died_at(worker: Worker, point: str) -> None:
     assert await ending == -signal.SIGKILL, worker.errors
 
 
-def in_the_file(file: Path, acknowledged: dict[str, Any]) -> None:
+async def in_the_journal(place: Place, acknowledged: dict[str, Any]) -> None:
     """What was acknowledged is in the journal that the dead process left."""
-    journal = Journal(file)
+    journal = await place.journal()
     for key in acknowledged:
         assert journal.holds(OPERATIONS[key]), f"{key} was acknowledged and is lost"
 
@@ -104,12 +118,13 @@ async def repeat_everything(client: Client, acknowledged: dict[str, Any]) -> Non
             assert result == acknowledged[operation.key], operation
 
 
-async def balances_are_right(client: Client, file: Path) -> None:
+async def balances_are_right(client: Client, place: Place) -> None:
     """Each operation has happened once: the accounts and the journal agree with the plan."""
-    await eventually(lambda: Journal(file).unfinished(), "everything promised")
+    await eventually(place.unfinished, "everything promised")
+    journal = await place.journal()
     for account, balance in expected_balances(ROUNDS).items():
         assert await client.actor(Account, account).balance() == balance, account
-        assert Journal(file).balance(account) == balance, account
+        assert journal.balance(account) == balance, account
         assert await client.actor(Account, account).turns() == expected_turns(ROUNDS)[account], account
 
 

@@ -34,7 +34,7 @@ async def test_a_host_killed_at_random_moments_under_load(tmp_path: Path) -> Non
             for number in range(CLIENTS)
         ]
         for kill in range(KILLS):
-            async with Worker.running("bank_host", str(file), BANK_OPTIONS=options, ready=False) as host:
+            async with Worker.running("bank_host", database_url(file), BANK_OPTIONS=options, ready=False) as host:
                 if kill % 5 == 4:  # in the middle of its start or of its recovery
                     await asyncio.sleep(chance.uniform(0.2, 0.7))
                 else:
@@ -45,9 +45,9 @@ async def test_a_host_killed_at_random_moments_under_load(tmp_path: Path) -> Non
                 await host.kill()
             everything_acknowledged_is_there(file, acknowledged)
         stop.set()
-        async with Worker.running("bank_host", str(file), BANK_OPTIONS=options) as host:
+        async with Worker.running("bank_host", database_url(file), BANK_OPTIONS=options) as host:
             await asyncio.gather(*load)
-            await eventually(lambda: Journal(file).unfinished(), "everything promised")
+            await eventually(lambda: Journal.of_file(file).unfinished(), "everything promised")
             await host.stop()
     everything_acknowledged_is_there(file, acknowledged)
     balances_follow_from(file, acknowledged)
@@ -73,7 +73,7 @@ async def keep_calling(
 
 def everything_acknowledged_is_there(file: Path, acknowledged: list[Operation]) -> None:
     """Read the dead process's file."""
-    journal = Journal(file)
+    journal = Journal.of_file(file)
     journal.prove()
     committed = {account: journal.keys(account) for account in ACCOUNTS}
     lost = [o for o in acknowledged if o.key not in committed[o.account]]
@@ -82,7 +82,7 @@ def everything_acknowledged_is_there(file: Path, acknowledged: list[Operation]) 
 
 def balances_follow_from(file: Path, acknowledged: list[Operation]) -> None:
     """Each account holds exactly what the acknowledged operations make of it, so no money was made or lost."""
-    journal = Journal(file)
+    journal = Journal.of_file(file)
     journal.settled()
     expected: Counter[str] = Counter(dict.fromkeys(ACCOUNTS, 0))
     deposited = 0

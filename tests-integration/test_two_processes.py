@@ -16,7 +16,7 @@ from support.process import PATIENCE, Worker, eventually
 from support.proof import Journal
 
 from loom import Client
-from loom.runtime.messages import Kind
+from loom.runtime.messages import Kind, actor_stream
 
 pytestmark = pytest.mark.crash
 
@@ -67,8 +67,8 @@ class Load:
         self._stopping = True
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*self.tasks, self.planned)
-        await eventually(lambda: Journal(file).unfinished(), "everything promised")
-        journal = Journal(file)
+        await eventually(lambda: Journal.of_file(file).unfinished(), "everything promised")
+        journal = Journal.of_file(file)
         journal.prove()  # not settled(): a host that reads from another has a request in the queue now and then
         for account, amount in self.acknowledged.items():
             assert journal.balance(account) == amount, account
@@ -92,8 +92,11 @@ class Load:
 
 @asynccontextmanager
 async def two_hosts(file: Path) -> AsyncIterator[tuple[Worker, Worker]]:
-    async with Worker.running("bank_host", str(file)) as one, Worker.running("bank_host", str(file)) as two:
-        await eventually(lambda: shared_out(file, [one, two]), "both own shards")
+    async with (
+        Worker.running("bank_host", database_url(file)) as one,
+        Worker.running("bank_host", database_url(file)) as two,
+    ):
+        await eventually(lambda: shared_out(database_url(file), [one, two]), "both own shards")
         yield one, two
 
 
@@ -114,7 +117,7 @@ async def test_one_is_killed_and_the_other_takes_over(file: Path, client: Client
         await two.kill()
         # Its actors answer again, and the runs and reminders of the plan come to their end.
         await load.more(3, ACCOUNTS)
-        await eventually(lambda: shared_out(file, [one]), "the survivor owns everything")
+        await eventually(lambda: shared_out(database_url(file), [one]), "the survivor owns everything")
         await load.planned
         await load.finish(file)
 
@@ -122,26 +125,32 @@ async def test_one_is_killed_and_the_other_takes_over(file: Path, client: Client
 async def test_a_killed_host_leaves_reminders_and_runs_to_the_other(file: Path, client: Client) -> None:
     """With nobody who asks for them: liveness is a kernel lock, so nothing has to time out first."""
     async with two_hosts(file) as (_one, two):
-        account = await account_of(file, two)
+        account = await account_of(database_url(file), two)
         await client.actor(Account, account).deposit(100)
         await client.actor(Account, account).save_later("soon", 7)
         for n in range(8):  # enough that some lie in the shards of the one that dies
             run = await client.workflow(transfer, f"left-{n}").start(account, "bob", 1)
             await run.signal("approved", True)
         await two.kill()
-        await eventually(lambda: Journal(file).unfinished(), "the reminder fires, the runs end")
-        await eventually(lambda: abs(Journal(file).balance(account) - 99), "what the reminder and the runs have moved")
-        Journal(file).settled()
+        await eventually(lambda: Journal.of_file(file).unfinished(), "the reminder fires, the runs end")
+        await eventually(
+            lambda: abs(Journal.of_file(file).balance(account) - 99), "what the reminder and the runs have moved"
+        )
+        Journal.of_file(file).settled()
 
 
 async def test_a_paused_holder_keeps_what_it_owns_and_goes_on(file: Path, client: Client) -> None:
     async with two_hosts(file) as (one, two):
-        mine = [name for name in ACCOUNTS if await owner_of(file, name) == one.pid]
+        mine = [
+            name for name in ACCOUNTS if await owner_of(database_url(file), actor_stream("Account", name)) == one.pid
+        ]
         load = Load(client, careful=True)
         await load.more(50)
         pause(file, two)
         await load.more(5, mine)
-        assert set(await owned(file)) == {one.pid, two.pid}, "a paused process lives: the kernel keeps its lock"
+        assert set(await owned(database_url(file))) == {one.pid, two.pid}, (
+            "a paused process lives: the kernel keeps its lock"
+        )
         two.signal(signal.SIGCONT)
         await load.more(5, ACCOUNTS)
         await load.finish(file)
@@ -151,7 +160,7 @@ async def test_a_paused_holder_that_was_replaced_doubles_nothing_and_reads_nothi
     file: Path, client: Client
 ) -> None:
     async with two_hosts(file) as (one, two):
-        account = await account_of(file, two)
+        account = await account_of(database_url(file), two)
         await two.say(f"read {account}")
         load = Load(client, careful=True)
         await perform(client, Operation("before", "deposit", account, (1000,)))
@@ -159,7 +168,7 @@ async def test_a_paused_holder_that_was_replaced_doubles_nothing_and_reads_nothi
         await load.more(50)
         pause(file, two)
         unlock(file, two)
-        await eventually(lambda: shared_out(file, [one]), "the paused host is replaced")
+        await eventually(lambda: shared_out(database_url(file), [one]), "the paused host is replaced")
         acknowledged = await perform(client, Operation("meanwhile", "deposit", account, (1000,)))
         await load.more(5, ACCOUNTS)
         seen = len(two.reported("read"))
@@ -170,47 +179,49 @@ async def test_a_paused_holder_that_was_replaced_doubles_nothing_and_reads_nothi
         assert min(late) >= acknowledged, f"a stale balance was reported: {min(late)} after {acknowledged}"
         await load.more(5, ACCOUNTS)
         await load.finish(file)
-        assert Journal(file).balance(account) == 2000
+        assert Journal.of_file(file).balance(account) == 2000
 
 
 async def test_a_join_moves_shards_without_a_failed_call(file: Path, client: Client) -> None:
-    async with Worker.running("bank_host", str(file), BANK_PLAN="8", BANK_STRICT="1") as one:
+    async with Worker.running("bank_host", database_url(file), BANK_PLAN="8", BANK_STRICT="1") as one:
         load = _DepositsOnly(client)
         await load.more(30)
-        async with Worker.running("bank_host", str(file)) as two:
-            await eventually(lambda: shared_out(file, [one, two]), "both own shards")
+        async with Worker.running("bank_host", database_url(file)) as two:
+            await eventually(lambda: shared_out(database_url(file), [one, two]), "both own shards")
             await load.more(3, ACCOUNTS)
             await one.event("done")
             assert not one.reported("failed"), one.reported("failed")
             # And back again: one leaves in good order.
             await two.stop()
             await load.more(3, ACCOUNTS)
-            await eventually(lambda: shared_out(file, [one]), "the first owns everything again")
+            await eventually(lambda: shared_out(database_url(file), [one]), "the first owns everything again")
         await load.finish(file)
     for account, balance in expected_balances(8).items():
-        assert Journal(file).balance(account) == balance
+        assert Journal.of_file(file).balance(account) == balance
 
 
 async def test_a_client_that_only_calls_may_come_before_any_host(file: Path, client: Client) -> None:
     early = [asyncio.ensure_future(operation.call(client)) for operation in list(plan(1))[:4]]
-    await eventually(lambda: "" if len(Journal(file).queued) == 4 else "not queued", "the calls wait in the file")
-    async with Worker.running("bank_host", str(file)) as host:
+    await eventually(
+        lambda: "" if len(Journal.of_file(file).queued) == 4 else "not queued", "the calls wait in the file"
+    )
+    async with Worker.running("bank_host", database_url(file)) as host:
         assert await asyncio.gather(*early) == [100, 90, 90, 87]
         await host.stop()
 
 
 async def test_a_client_that_waits_for_a_result_holds_up_no_signal(file: Path, client: Client) -> None:
-    async with Worker.running("bank_host", str(file)):
+    async with Worker.running("bank_host", database_url(file)):
         run = await client.workflow(transfer, "t").start("alice", "bob", 0)
-        await eventually(lambda: "not yet" if Journal(file).queued else "", "the start is acknowledged")
+        await eventually(lambda: "not yet" if Journal.of_file(file).queued else "", "the start is acknowledged")
         result = asyncio.ensure_future(run.result())
         await eventually(
-            lambda: "" if Kind.RESULT in Journal(file).queued.values() else "not yet",
+            lambda: "" if Kind.RESULT in Journal.of_file(file).queued.values() else "not yet",
             "the request for the result waits",
         )
-        waiting = next(id for id, kind in Journal(file).queued.items() if kind is Kind.RESULT)
+        waiting = next(id for id, kind in Journal.of_file(file).queued.items() if kind is Kind.RESULT)
         await run.signal("something else")
-        assert waiting in Journal(file).queued, "the signal came only after the request had been answered"
+        assert waiting in Journal.of_file(file).queued, "the signal came only after the request had been answered"
         await run.signal("approved", True)
         assert await result == "alice -> bob: 0"
 
@@ -228,7 +239,7 @@ class _DepositsOnly(Load):
         self._stopping = True
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*self.tasks)
-        await eventually(lambda: Journal(file).unfinished(), "everything promised")
-        Journal(file).settled()
+        await eventually(lambda: Journal.of_file(file).unfinished(), "everything promised")
+        Journal.of_file(file).settled()
         for account, amount in self.acknowledged.items():
-            assert Journal(file).balance(account) == amount, account
+            assert Journal.of_file(file).balance(account) == amount, account

@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,6 +54,18 @@ class Account(Actor[AccountState]):
     async def save_later(self, name: str, amount: int) -> int:
         """A reminder that deposits."""
         self.ctx.remind(name, 0.02, self.deposit, amount)
+        return self._add(0)
+
+    async def lend(self, target: str, amount: int) -> int:
+        """Money leaves here and arrives there by a call, for which this turn waits; the balance there."""
+        there: int = await self.ctx.actor(Account, target).deposit(amount)
+        self._add(-amount)
+        return there
+
+    async def explode(self, fuse: str) -> int:
+        """Kills the process, for as long as the file ``fuse`` exists."""
+        if os.path.exists(fuse):  # noqa: ASYNC240
+            os.kill(os.getpid(), signal.SIGKILL)
         return self._add(0)
 
     async def charge(self, amount: int) -> int:
@@ -119,10 +132,13 @@ def database_url(path: Path, query: str = "") -> str:
     return f"sqlite:///{path}{query}"
 
 
-def make_app(url: str, **options: Any) -> Loom:
-    """The bank over one SQLite file. Snapshots come early, so that tests meet them; nothing is trimmed: it is proof."""
+def make_app(url: str, urls: Mapping[str, str] | None = None, **options: Any) -> Loom:
+    """The bank at a URL, with other places for the ports in ``urls``.
+
+    Snapshots come early, so that tests meet them; nothing is trimmed: it is proof.
+    """
     given: dict[str, Any] = {"shards": 16, "snapshot_every": 4, "retain_entries": 1_000_000, **options}
-    return Loom(actors=[Account], workflows=[transfer, audit], url=url, env="test", options=given)
+    return Loom(actors=[Account], workflows=[transfer, audit], url=url, urls=urls, env="test", options=given)
 
 
 class Caller(Protocol):

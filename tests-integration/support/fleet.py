@@ -1,58 +1,95 @@
-"""Who owns which shards of a SQLite file, as the file says."""
+"""Hosts of one bank, and who of them owns which shards, as the coordination of a URL says."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sqlite3
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from loom.adapters.sqlite.coordination import SqliteCoordinationAdapter
-from loom.adapters.sqlite.database import Database
 from loom.runtime.messages import actor_stream, shard_of
 
-from .process import Worker
+from .places import Place
+from .process import Worker, eventually
+from .reading import coordination_of
 
-__all__ = ["SHARDS", "account_of", "owned", "owner_of", "pause", "shared_out", "unlock"]
+__all__ = ["SHARDS", "Keeper", "account_of", "hosts", "owned", "owner_of", "pause", "shared_out", "unlock"]
 
 SHARDS = 16
 """The shards of the bank's fleet; see ``make_app``."""
 
 
-async def owned(file: Path) -> dict[int, set[int]]:
+@asynccontextmanager
+async def hosts(place: Place, count: int) -> AsyncIterator[list[Worker]]:
+    """Several hosts that have shared the shards among them."""
+    async with AsyncExitStack() as stack:
+        workers = await asyncio.gather(*(stack.enter_async_context(place.host()) for _ in range(count)))
+        await eventually(lambda: shared_out(place.url, workers), "every host owns shards")
+        yield list(workers)
+
+
+class Keeper:
+    """Keeps ``count`` hosts running, as a supervisor does: one that dies is started again."""
+
+    def __init__(self, place: Place, count: int) -> None:
+        self.deaths = 0
+        self._place = place
+        self._count = count
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.ensure_future(self._keep()) for _ in range(self._count)]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(ended, Exception) and error is None:
+                raise ended
+
+    async def _keep(self) -> None:
+        while True:
+            async with self._place.host() as worker:
+                await worker.process.wait()
+                self.deaths += 1
+
+
+async def owned(url: str) -> dict[int, set[int]]:
     """The shards of each process id."""
-    coordination = SqliteCoordinationAdapter(Database(file))
-    await coordination.start()
-    try:
+    async with coordination_of(url) as coordination:
         found: dict[int, set[int]] = {}
         for shard, lease in (await coordination.owners()).items():
             found.setdefault(_pid(lease.owner), set()).add(shard)
         return found
-    finally:
-        await coordination.close()
 
 
-async def shared_out(file: Path, workers: Iterable[Worker]) -> str:
+async def shared_out(url: str, workers: Iterable[Worker], shards: int = SHARDS) -> str:
     """Empty when every shard is owned and each of the workers, and nobody else, owns some; for ``eventually``."""
-    found = await owned(file)
+    found = await owned(url)
     wanted = {worker.pid for worker in workers}
-    whole = sum(len(shards) for shards in found.values()) == SHARDS
+    whole = sum(map(len, found.values())) == shards
     return "" if set(found) == wanted and whole else f"owned by {found}, wanted {wanted}"
 
 
-async def account_of(file: Path, worker: Worker) -> str:
+async def account_of(url: str, worker: Worker, prefix: str = "own") -> str:
     """The name of an account, used by nobody else, whose shard the worker owns."""
-    names = (f"own-{n}" for n in range(1000))
-    shards = (await owned(file))[worker.pid]
+    names = (f"{prefix}-{n}" for n in range(1000))
+    shards = (await owned(url))[worker.pid]
     return next(name for name in names if shard_of(actor_stream("Account", name), SHARDS) in shards)
 
 
-async def owner_of(file: Path, account: str) -> int:
-    """The process id of the host that owns an account's shard."""
-    shard = shard_of(actor_stream("Account", account), SHARDS)
-    return next(pid for pid, shards in (await owned(file)).items() if shard in shards)
+async def owner_of(url: str, stream: str, shards: int = SHARDS) -> int:
+    """The process id of the host that owns the shard of a stream."""
+    shard = shard_of(stream, shards)
+    return next(pid for pid, found in (await owned(url)).items() if shard in found)
 
 
 def pause(file: Path, worker: Worker) -> None:

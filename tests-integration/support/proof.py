@@ -1,10 +1,10 @@
-"""Proofs from the file alone: what the journal says has happened, and that each of it has happened exactly once."""
+"""Proofs from what is stored alone: what the journal says has happened, and that each of it has happened once."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -30,35 +30,32 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """A reading of every stream of a SQLite file, by plain SQL and in one transaction."""
+    """What every stream, the mailboxes and the dead letters held at one moment.
 
-    def __init__(self, path: Path) -> None:
-        self.streams: dict[str, list[Any]] = {}
-        self.queued: dict[str, Kind] = {}
-        self.dead: list[str] = []
+    ``queued`` maps what is in the mailboxes to its kind, where the reader could see that.
+    """
+
+    def __init__(self, streams: Mapping[str, list[Any]], queued: Mapping[str, Kind | None], dead: list[str]) -> None:
+        self.streams = streams
+        self.queued = queued
+        self.dead = dead
+
+    @classmethod
+    def of_file(cls, path: Path) -> Journal:
+        """Read a SQLite file by plain SQL and in one transaction; also one whose host is dead."""
+        streams: dict[str, list[Any]] = {}
+        queued: dict[str, Kind | None] = {}
+        dead: list[str] = []
         with closing(sqlite3.connect(path, timeout=30)) as file:
             file.execute("BEGIN")
             tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
             if "journal_entries" in tables:
-                self._read(file)
+                streams = _read_streams(file)
             if "queue_messages" in tables:
                 rows = file.execute("SELECT id, body FROM queue_messages WHERE queue LIKE 'loom/shard/%'")
-                self.queued = {id: decode_message(body).kind for id, body in rows}
-                self.dead = [f"{i}: {r}" for i, r in file.execute("SELECT id, reason FROM queue_dead")]
-
-    def _read(self, file: sqlite3.Connection) -> None:
-        rows = file.execute(
-            "SELECT h.stream, e.seq, e.data FROM journal_heads h JOIN journal_entries e ON e.stream_id = h.id "
-            "ORDER BY h.stream, e.seq"
-        )
-        for stream, seq, data in rows:
-            self.streams.setdefault(stream, []).extend(decode_entry(stream, seq, data))
-        for stream, seq in file.execute("SELECT stream, seq FROM journal_heads"):
-            count = file.execute(
-                "SELECT count(*) FROM journal_entries e JOIN journal_heads h ON e.stream_id = h.id WHERE h.stream = ?",
-                (stream,),
-            ).fetchone()[0]
-            assert count == seq, f"{stream}: the head is at {seq}, there are {count} entries"
+                queued = {id: decode_message(body).kind for id, body in rows}
+                dead = [f"{i}: {r}" for i, r in file.execute("SELECT id, reason FROM queue_dead")]
+        return cls(streams, queued, dead)
 
     # -- what happened -------------------------------------------------------------------------------------------
 
@@ -151,6 +148,19 @@ class Journal:
                 f"{message.stream} has applied {message.id} {self.applied(message)} times"
             )
 
+    def in_order(self, account: str, besides: Collection[str] = ()) -> None:
+        """What each caller asked of the account has run in the order in which it asked; ``besides`` excepted.
+
+        Told by idempotency keys ``CALLER:NUMBER``, where the caller has numbered its calls upwards from 1.
+        """
+        last: dict[str, int] = {}
+        for turn in self.turns(account):
+            caller, _, number = _key(turn.request).rpartition(":")
+            if caller and caller not in besides:
+                before = last.get(caller, 0)
+                assert int(number) == before + 1, f"{account}: {caller}:{number} ran after {caller}:{before}"
+                last[caller] = int(number)
+
     def settled(self) -> None:
         """Everything promised has happened, exactly once."""
         assert not self.unfinished()
@@ -178,3 +188,18 @@ class Journal:
 def _key(request: str) -> str:
     """The idempotency key in a request id made from one."""
     return request.rpartition("/")[2]
+
+
+def _read_streams(file: sqlite3.Connection) -> dict[str, list[Any]]:
+    streams: dict[str, list[Any]] = {}
+    counts: Counter[str] = Counter()
+    rows = file.execute(
+        "SELECT h.stream, e.seq, e.data FROM journal_heads h JOIN journal_entries e ON e.stream_id = h.id "
+        "ORDER BY h.stream, e.seq"
+    )
+    for stream, seq, data in rows:
+        streams.setdefault(stream, []).extend(decode_entry(stream, seq, data))
+        counts[stream] += 1
+    for stream, seq in file.execute("SELECT stream, seq FROM journal_heads"):
+        assert counts[stream] == seq, f"{stream}: the head is at {seq}, there are {counts[stream]} entries"
+    return streams

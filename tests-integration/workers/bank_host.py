@@ -1,7 +1,8 @@
-"""``bank_host.py FILE [QUERY]``: hosts the bank on a SQLite file until SIGTERM or the end of stdin.
+"""``bank_host.py URL``: hosts the bank at a URL until SIGTERM or the end of stdin.
 
 With ``BANK_PLAN=ROUNDS`` it also carries out the plan from within, and reports each acknowledgement before it goes on;
-with ``BANK_STRICT=1`` any error of a call is reported as ``failed``. ``BANK_OPTIONS`` holds runtime options as JSON.
+with ``BANK_STRICT=1`` any error of a call is reported as ``failed``. ``BANK_OPTIONS`` holds runtime options and
+``BANK_URLS`` the URLs of single ports, as JSON.
 The line ``read ACCOUNT`` on stdin makes it read that account from within all the time and report each balance; after
 the line ``full`` no file takes another byte of this process, until the line ``space``.
 """
@@ -16,10 +17,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from support.bank import Account, database_url, expected_turns, make_app, perform, plan
+from support.bank import Account, expected_turns, make_app, perform, plan
 
 from loom import Loom
 
@@ -63,7 +63,7 @@ async def read_all_the_time(app: Loom, account: str) -> None:
         await asyncio.sleep(0.02)
 
 
-async def main(file: str, query: str = "") -> None:
+async def main(url: str) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -74,7 +74,7 @@ async def main(file: str, query: str = "") -> None:
     ).start()
     options = json.loads(os.environ.get("BANK_OPTIONS", "{}"))
     tasks: list[asyncio.Task[None]] = []
-    async with make_app(database_url(Path(file), query), **options) as app:
+    async with make_app(url, json.loads(os.environ.get("BANK_URLS", "{}")), **options) as app:
         report("ready", pid=os.getpid())
         if rounds := int(os.environ.get("BANK_PLAN", "0")):
             tasks.append(asyncio.create_task(carry_out(app, rounds)))
