@@ -21,6 +21,7 @@ from loom.errors import DocumentConflictError, StoreUnavailableError, TooLargeEr
 from loom.plugins import AdapterContext, LoomURL
 from loom.ports.documents import Collection, Condition, Delete, Document, Put, Query
 from loom.testing.clock import ManualClock
+from loom.testing.suites.base import eventually
 from loom_redis.client import Redis
 from loom_redis.document_index import encode_value, expand
 from loom_redis.document_keys import PartitionKeys
@@ -152,12 +153,19 @@ async def test_nothing_is_left_when_everything_has_expired(redis_url: str) -> No
     async with store, connect(redis_url) as documents:
         await documents.ensure([INDEXED])
         for n in range(20):
-            await store.complete(await store.begin(str(n), ttl=0.2), b"done")
-            await documents.put("indexed", str(n), "a", {"at": n}, ttl=0.2)
-        assert len(await keys_of(documents)) > 100
-        await asyncio.sleep(0.4)
-        left = [key for key in await keys_of(documents) if not key.endswith((":names", ":dues", ":tokens", ":schema"))]
-        assert left == []
+            await store.complete(await store.begin(str(n), ttl=1.5), b"done")
+            await documents.put("indexed", str(n), "a", {"at": n}, ttl=1.5)
+
+        async def left() -> list[str]:
+            lists = (":names", ":dues", ":tokens", ":schema")
+            return [key for key in await keys_of(documents) if not key.endswith(lists)]
+
+        assert await left()
+
+        async def gone() -> bool:
+            return not await left()
+
+        await eventually(gone, "every key of a partition has expired")
         # The lists of partitions know when they will be empty: a query sees it earlier, but need not come.
         for _ in range(2):  # each cleans up after some of the partitions that it found empty
             assert await everything(documents, "indexed") == []
@@ -207,13 +215,15 @@ async def test_a_partition_that_expires_is_kept_for_a_document_that_does_not(red
             found = [await store._redis.call("PTTL", key) for key in keys.all[:4]]
             return {-1 if life == -1 else 1 for life in found if life != -2}
 
-        await store.put("indexed", "p", "timed", {"other": 1}, ttl=0.3)
+        await store.put("indexed", "p", "timed", {"other": 1}, ttl=1000)
         assert await lives() == {1}
-        await store.put("indexed", "p", "also", {"at": 1}, ttl=0.2)
+        await store.put("indexed", "p", "also", {"at": 1}, ttl=500)
         assert await lives() == {1}
         stays = await store.put("indexed", "p", "stays", {"at": 1})
         assert await lives() == {-1}
-        await asyncio.sleep(0.5)
+        for id in ("timed", "also"):
+            await store.put("indexed", "p", id, {"at": 1}, ttl=0.05)
+        await asyncio.sleep(0.1)
         assert await everything(store, "indexed", partition="p") == [stays]
         longer = await store.put("indexed", "p", "stays", {"at": 2}, ttl=1000)
         assert await lives() == {1}
