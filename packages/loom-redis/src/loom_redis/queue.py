@@ -40,14 +40,21 @@ from .together import Together
 __all__ = ["RedisMessageQueue"]
 
 
-def _script(name: str, *, writes: bool = True) -> Script:
-    text = resources.files("loom_redis").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return Script(name, load_script("queue_common").text.decode() + text, writes=writes)
+_LUA = resources.files("loom_redis") / "lua"
 
 
-_SEND, _RECEIVE, _BEGIN = _script("queue_send"), _script("queue_receive"), _script("queue_begin")
-_FINISH, _RELEASE, _DEAD = _script("queue_finish"), _script("queue_release"), _script("queue_dead")
-_LOOK = _script("queue_look", writes=False)
+def _script(name: str, *parts: str, writes: bool = True) -> Script:
+    """``lua/queue_{name}.lua`` behind the parts that it needs: what a script defines, each call of it makes anew."""
+    texts = [(_LUA / f"queue_{part}.lua").read_text(encoding="utf-8") for part in (*parts, name)]
+    base = load_script("queue_base")
+    return Script(f"queue_{name}", base.text.decode() + "".join(texts), writes=writes)
+
+
+_ALL = ("lanes", "take", "waiters")
+_SEND, _RECEIVE, _BEGIN = _script("send", *_ALL), _script("receive", *_ALL), _script("begin")
+_FINISH, _RELEASE, _DEAD = _script("finish", *_ALL), _script("release", *_ALL), _script("dead", *_ALL)
+_EXTEND = _script("extend", *_ALL)
+_LOOK = _script("look", "lanes", writes=False)
 
 _MAX_BODY = 500_000_000
 """A value of Redis is at most 512 MB (``proto-max-bulk-len``); the rest leaves room for what stands before the body."""
@@ -163,7 +170,7 @@ class RedisMessageQueue(MessageQueue):
         return kept
 
     async def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[bool]:
-        return await self._leases(deliveries, b"", repr(lease))
+        return await self._leases(_EXTEND, repr(lease), deliveries)
 
     async def end_leases(self, queues: Sequence[str]) -> int:
         wanted = self._want(queues)
@@ -310,14 +317,14 @@ class RedisMessageQueue(MessageQueue):
             pass  # then the leases end by themselves
 
     async def _begin(self, calls: list[Sequence[Delivery]]) -> list[bool]:
-        return await self._leases([delivery for call in calls for delivery in call], self._nonces.next(), "")
+        return await self._leases(_BEGIN, self._nonces.next(), [delivery for call in calls for delivery in call])
 
-    async def _leases(self, deliveries: Sequence[Delivery], caller: bytes, lease: str) -> list[bool]:
+    async def _leases(self, script: Script, detail: Argument, deliveries: Sequence[Delivery]) -> list[bool]:
         async def some(unit: str, part: Sequence[Delivery]) -> list[bool]:
-            arguments: list[Argument] = [caller, lease]
+            arguments: list[Argument] = [detail]
             for delivery in part:
                 arguments += (self._names.message(delivery.queue, delivery.id), receive_of(delivery.receipt))
-            return [outcome == 1 for outcome in await self._run(_BEGIN, unit, arguments)]
+            return [outcome == 1 for outcome in await self._run(script, unit, arguments)]
 
         return await self._in_units(deliveries, some)
 

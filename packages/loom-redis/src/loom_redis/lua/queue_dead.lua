@@ -1,5 +1,6 @@
 -- Dead letters. ARGV: 'redrive', 'discard' or 'list'; the call (10 bytes), the window of dedupe, or the limit; then
--- messages, or where to begin. Returns for each 1, or 0 when it is not there; or message, fate and what was sent of each.
+-- messages, or where to begin. Returns for each 1, or 0 when it is not there; or of each what it is known by, its fate
+-- and what was sent.
 
 local what, detail = ARGV[5], ARGV[6]
 if what == 'list' then
@@ -22,7 +23,7 @@ for n = 1, #ARGV - 6 do
       -- A new message: sent now by this call, without an end.
       sent = pack('>d', now) .. detail .. pack('>d', math.huge) .. sub(sent, 27)
       h['m' .. message] = sent
-      enter(queue_of(message), id_of(message), sent)
+      enter(queue_of(message), id_of(message), group_of(sent), rank_of(sent))
     else
       h['m' .. message] = false
       flush()

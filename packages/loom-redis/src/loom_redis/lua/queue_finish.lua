@@ -11,6 +11,7 @@ for at = 7, #ARGV, 4 do
 end
 local found = get_many(fields)
 local finished, ended = {}, {}
+local forgotten_at = what == 'ack' and string.format('%.17g', now + tonumber(detail))
 for n, message in ipairs(names) do
   local at = 3 + 4 * n
   local receive, group, rank = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
@@ -24,15 +25,15 @@ for n, message in ipairs(names) do
       local delay = tonumber(detail)
       if delay > 0 then
         h['l' .. message] = fate('R', now + delay, attempts_of(is), place, receive)
-        timer(message, now + delay)
+        timer(queue, message, now + delay)
       else
-        release(message, is, '12345678' .. '1234567890' .. '12345678' .. rank .. pack('>I2', #group) .. group)
+        release(message, is, group, rank)
       end
     else
       t[message] = false
       if what == 'ack' then
         h['l' .. message], h['m' .. message] = false, false
-        finished[#finished + 1] = string.format('%.17g', now + tonumber(detail))
+        finished[#finished + 1] = forgotten_at
         finished[#finished + 1] = message
       else
         h['l' .. message] = fate('D', now, attempts_of(is), place, receive) .. detail

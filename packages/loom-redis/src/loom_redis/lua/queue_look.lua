@@ -1,4 +1,4 @@
--- What there is; writes nothing. ARGV: 'order': names of queues that have something receivable, waiting behind, or dead.
+-- What there is; writes nothing. ARGV: 'order': names of queues that have something receivable, behind, or dead.
 -- 'names', from: names of queues of a page of the timers; none when there is no such page. 'order of one', queue: how
 -- much is receivable, waits behind, is dead, and how many timers there are. 'timers of one', queue, from: see below.
 

@@ -32,24 +32,32 @@ end
 
 -- The queues that have something, from `start` on and around: found by going through what is ready while that is less
 -- than what is wanted, else one by one.
+local listed
 local function ready_queues()
+  listed = {}
   if count == 1 then return { sub(wanted, 2, -2) } end
   local found, seen, steps, page = {}, {}, 0, 32
   local from, to, wrapped = '[r' .. start .. '\0', '(s', false
   while #found < limit and steps < count do
     steps = steps + 1
     local members = call('ZRANGEBYLEX', Z, from, to, 'LIMIT', 0, page)
-    local queue, several
+    local queue, several, mine
     for _, member in ipairs(members) do
       local its = sub(member, 2, find(member, '\0', 1, true) - 1)
       several = several or queue and its ~= queue
       queue = its
       if not seen[queue] then
         seen[queue] = true
-        if find(wanted, '\0' .. queue .. '\0', 1, true) then found[#found + 1] = queue end
+        mine = find(wanted, '\0' .. queue .. '\0', 1, true)
+        if mine then found[#found + 1], listed[queue] = queue, {} end
+      end
+      if mine then
+        local all = listed[queue]
+        all[#all + 1] = member
       end
     end
     if #members == page then
+      listed[queue] = nil  -- there may be more of the last one
       from = '[r' .. queue .. '\1'
       page = several and 32 or 2
     elseif wrapped or start == '' then
@@ -71,15 +79,15 @@ end
 
 local parts, dropped
 repeat
-  parts, dropped = take(ready_queues(), limit, now + lease, receive)
+  parts, dropped = take(ready_queues(), limit, now + lease, receive, listed)
   flush()
 until #parts > 0 or not dropped
 if dropped then tidy() end
 wake()
 if #parts > 0 then return { string.format('%.17g', now + lease), table.concat(parts) } end
 
--- Nobody knows which of thousands of timers concern a receiver without looking at all: it looks at some, and looks again
--- when those are over.
+-- Nobody knows which of thousands of timers concern a receiver without looking at all of them: it looks at some, and
+-- looks again when those are over.
 local due = ''
 local soon = call('ZRANGE', T, 0, 31, 'WITHSCORES')
 for n = 1, #soon, 2 do

@@ -33,7 +33,11 @@ else
 end
 for _, one in ipairs(ended) do
   local sent = call('HGET', H, 'm' .. one.message)
-  if sent then release(one.message, one.is, sent) else t[one.message] = false end
+  if sent then
+    release(one.message, one.is, group_of(sent), rank_of(sent))
+  else
+    t[one.message] = false
+  end
 end
 flush()
 wake()

@@ -5,13 +5,16 @@
 local caller, window, since = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local count = (#ARGV - 7) / 3
 settle()
-local fields, names, seen, outcomes = { 'n' }, {}, {}, {}
+local fields, names, queues, groups, seen, outcomes = { 'n' }, {}, {}, {}, {}, {}
+local enqueued_at = pack('>d', now)
 for n = 1, count do
   local at = 5 + 3 * n
-  local message, group = ARGV[at], group_of('12345678' .. ARGV[at + 1])
-  names[n] = message
+  local message, part = ARGV[at], ARGV[at + 1]
+  local size = unpack_from('>I2', part, 23)
+  names[n], queues[n] = message, queue_of(message)
+  groups[n] = sub(part, 25, 24 + size)
   fields[2 * n] = 'm' .. message
-  fields[2 * n + 1] = group ~= '' and 'g' .. queue_of(message) .. '\0' .. group or 'n'
+  fields[2 * n + 1] = size > 0 and 'g' .. queues[n] .. '\0' .. groups[n] or 'n'
 end
 local known, finished = get_many(fields), {}
 for from = 1, count, CHUNK do
@@ -23,8 +26,10 @@ last_place = tonumber(known[1] or '0')
 for n = 1, count do
   local at = 5 + 3 * n
   local message, sent, delay = names[n], known[2 * n], ARGV[at + 2]
-  local group = fields[2 * n + 1]
-  if group ~= 'n' and lanes[sub(group, 2)] == nil then lanes[sub(group, 2)] = known[2 * n + 1] end
+  if groups[n] ~= '' then
+    local lane = sub(fields[2 * n + 1], 2)
+    if lanes[lane] == nil then lanes[lane] = known[2 * n + 1] end
+  end
   local done = tonumber(finished[n] or '0')
   if seen[message] then
     outcomes[n] = 0
@@ -35,14 +40,13 @@ for n = 1, count do
     outcomes[n] = again and done - window >= now - since and 1 or 0
   else
     outcomes[n] = 1
-    sent = pack('>d', now) .. ARGV[at + 1]
-    h['m' .. message] = sent
+    h[fields[2 * n]] = enqueued_at .. ARGV[at + 1]
     if delay == '' then
-      enter(queue_of(message), id_of(message), sent)
+      enter(queues[n], sub(message, #queues[n] + 2), groups[n], sub(ARGV[at + 1], 19, 22))
     else
       local due = now + tonumber(delay)
       h['l' .. message] = fate('P', due, 0, '\0\0\0\0\0\0\0\0')
-      timer(message, due)
+      timer(queues[n], message, due)
     end
   end
   seen[message] = true
