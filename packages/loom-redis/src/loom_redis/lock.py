@@ -112,10 +112,13 @@ class RedisLockManager(LockManager):
             try:
                 given = await waiter.given
                 if given is None:  # its time is over; what was handed to it just now is still good
+                    waiter.ticket = b""  # no sign of life that is sent after this may put it in line again
                     given = await self._run("leave", name, holder, repr(float(ttl)), "keep")
+                waiter.got_it = bool(given)
             except BaseException:
                 self._leave(name, holder, ttl)
                 raise
+            waiter.taken = bool(given)
         return _lease(name, given) if given else None
 
     def _open_line(self, name: str) -> LockLine:
@@ -159,7 +162,7 @@ class RedisLockManager(LockManager):
         for waiter in waiters:
             if waiter.holder not in line.waiters:
                 # It went while this was under way; sent again after a lost connection, this may have brought it back.
-                self._leave(name, waiter.holder, waiter.ttl, "ignore")
+                self._leave(name, waiter.holder, waiter.ttl, "ignore" if waiter.got_it else "free")
         self._granted(name, own)
         return float(left)
 

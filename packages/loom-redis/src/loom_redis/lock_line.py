@@ -22,14 +22,19 @@ _SIGN_OF_LIFE = 3.0
 
 
 class Waiter:
-    """One who waits. ``given`` gets the lease's fields, or None when the time to wait is over."""
+    """One who waits. ``given`` gets the lease's fields, or None when the time to wait is over.
 
-    __slots__ = ("given", "holder", "ticket", "ttl")
+    ``ticket`` is its place in line, empty where it does not stand there; ``got_it`` says whether it left with the lock.
+    """
+
+    __slots__ = ("given", "got_it", "holder", "ticket", "ttl")
 
     def __init__(self, holder: str, ttl: float) -> None:
         self.holder = holder
         self.ttl = float(ttl)
         self.ticket: bytes = b""
+        self.taken = False
+        self.got_it = False
         self.given: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def settle(self, given: Any) -> None:
