@@ -102,6 +102,31 @@ async def test_a_sweep_is_bounded(memory: Place, monkeypatch: pytest.MonkeyPatch
     assert [await app.host.retention.sweep() for _ in range(4)] == [2, 2, 1, 0]
 
 
+async def test_rounds_have_pauses(memory: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_SHARDS", SHARDS // 2)
+    clock = memory.manual()
+    app = await memory.open(workflows=[brief], options={"run_retention": 100 * DAY})
+    sweeper = app.host.retention
+    looked: list[int] = []
+    forget = app.host.pending.forget_ended
+
+    async def forget_ended(shard: int, before: float, limit: int) -> int:
+        looked.append(shard)
+        return await forget(shard, before, limit)
+
+    app.host.pending.forget_ended = forget_ended  # type: ignore[method-assign]
+    assert sweeper.due
+    await sweeper.sweep()
+    assert sweeper.due, "the round is not over"
+    await sweeper.sweep()
+    assert sorted(looked) == list(range(SHARDS))
+    assert not sweeper.due
+    clock.advance(3599.0)
+    assert not sweeper.due
+    clock.advance(2.0)
+    assert sweeper.due
+
+
 async def test_a_host_sweeps_by_itself_and_only_its_own_shards(memory: Place) -> None:
     clock = memory.manual()
     app = await memory.open(workflows=[brief], options={"run_retention": DAY, "idle_seconds": 0.01})
@@ -113,7 +138,7 @@ async def test_a_host_sweeps_by_itself_and_only_its_own_shards(memory: Place) ->
     app.host.placement._leaving.clear()
 
     async def gone() -> bool:
-        clock.advance(1.0)
+        clock.advance(30.0)
         return not await listed(app)
 
     await eventually(gone)

@@ -225,7 +225,8 @@ class Host(Admission):
             await self.clock.sleep(min(_SWEEP, self.options.idle_seconds))
             await self.sweep()
             try:
-                await self.retention.sweep()
+                if self.retention.due:
+                    await self.retention.sweep()
                 if self.placement.types.apart:
                     await self.relay.sweep()
             except Exception as error:
