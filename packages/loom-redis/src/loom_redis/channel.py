@@ -8,6 +8,8 @@ leaves its reply unread. Parsing and packing are hiredis's. RESP3: https://redis
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -53,12 +55,38 @@ class Channel(asyncio.Protocol):
         self._progress = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._closed = False
+        self._receipt: asyncio.Future[Any] | None = None
         self.reason = ""
+        self.greeting: dict[bytes, Any] = {}
+        """What the server said of itself when it was greeted: ``version``, ``role``, ``mode``, …"""
 
     @property
     def open(self) -> bool:
         """Whether commands may be sent."""
         return self._transport is not None and not self._closed
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The server's version, from its greeting."""
+        text = self.greeting.get(b"version", b"").decode()
+        return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+    @property
+    def role(self) -> str:
+        """``master``, ``replica`` or, of a sentinel, ``sentinel``: as it was when the connection was made."""
+        found: str = self.greeting.get(b"role", b"").decode()
+        return "replica" if found == "slave" else found
+
+    def keep_alive(self) -> None:
+        """Let the system find out that the other machine is gone, also while there is nothing to send."""
+        connection = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if connection is None:
+            return
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, seconds in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+                if hasattr(socket, name):
+                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
 
     def request(self, packed: bytes) -> asyncio.Future[Any]:
         """Send a command; the future gets its reply, ReplyError or Disconnected."""
@@ -74,6 +102,17 @@ class Channel(asyncio.Protocol):
         self._unsent_replies += 1
         self._put(packed)
         return future
+
+    def receipt(self, packed: bytes) -> asyncio.Future[Any]:
+        """Send a ``WAIT`` that is about everything this connection has been answered, shared by all who ask for one in
+        this moment: as it holds up what comes behind it, one for each would let a batch go a command at a time.
+
+        Await it shielded.
+        """
+        if self._receipt is None:
+            self._receipt = self.request(packed)
+            self._loop.call_soon(self._hand_out_no_more)
+        return self._receipt
 
     def tell(self, packed: bytes) -> None:
         """Send a command whose answer comes as a push: SUBSCRIBE and UNSUBSCRIBE."""
@@ -115,6 +154,9 @@ class Channel(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable = True
         self._flush()
+
+    def _hand_out_no_more(self) -> None:
+        self._receipt = None
 
     def _put(self, packed: bytes) -> None:
         self._unsent.append(packed)
@@ -181,30 +223,53 @@ async def dial(
             else:
                 context = _tls(options) if options.tls else None
                 await loop.create_connection(lambda: channel, host, port, ssl=context)
+                channel.keep_alive()
             user, password = credentials or (options.username, options.password)
             login: list[Argument] = ["AUTH", user or "default", password] if password else []
-            await channel.request(pack("HELLO", 3, *login, "SETNAME", "loom"))
+            channel.greeting = await channel.request(pack("HELLO", 3, *login, "SETNAME", "loom"))
             if db:
                 await channel.request(pack("SELECT", db))
+        _check_version(options, channel)
     except TimeoutError:
         channel.close()
         raise Disconnected(f"it did not accept a connection in {options.connect_timeout:g} s", sent=False) from None
     except Disconnected as error:
-        raise Disconnected(str(error), sent=False) from None
-    except (OSError, ReplyError) as error:
         channel.close()
-        if isinstance(error, ReplyError):
-            raise
-        raise Disconnected(f"no connection: {error}", sent=False) from error
+        raise Disconnected(str(error), sent=False, final=error.final) from None
+    except ReplyError as error:
+        channel.close()
+        if error.code == "ERR" and ("unknown command" in str(error) or "NOPROTO" in str(error)):
+            raise Disconnected(
+                "it does not know HELLO 3; Loom needs Redis 6.2 or newer", sent=False, final=True
+            ) from None
+        raise
+    except OSError as error:
+        channel.close()
+        final = isinstance(error, ssl.SSLCertVerificationError)
+        raise Disconnected(f"no connection: {error}", sent=False, final=final) from error
     except BaseException:
         channel.close()
         raise
     return channel
 
 
+def _check_version(options: RedisOptions, channel: Channel) -> None:
+    if options.wait_aof and (version := channel.version) < (7, 2):
+        shown = ".".join(map(str, version))
+        raise Disconnected(
+            f"wait_aof needs Redis 7.2 or newer (WAITAOF), this is {shown}; set appendfsync always, or wait_replicas",
+            sent=False,
+            final=True,
+        )
+
+
 def _tls(options: RedisOptions) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=options.ssl_ca_certs or None)
-    context.check_hostname = options.ssl_check_hostname
-    if options.ssl_certfile:
-        context.load_cert_chain(options.ssl_certfile, options.ssl_keyfile or None)
+    try:
+        context = ssl.create_default_context(cafile=options.ssl_ca_certs or None)
+        context.check_hostname = options.ssl_check_hostname
+        if options.ssl_certfile:
+            context.load_cert_chain(options.ssl_certfile, options.ssl_keyfile or None)
+    except OSError as error:
+        files = [file for file in (options.ssl_ca_certs, options.ssl_certfile, options.ssl_keyfile) if file]
+        raise Disconnected(f"{', '.join(files)}: cannot be read as PEM: {error}", sent=False, final=True) from error
     return context

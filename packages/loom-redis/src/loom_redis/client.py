@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = ["Redis", "redis_from_url"]
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
+_HOPS_AT_ONCE = 5
 
 
 class Redis:
@@ -37,6 +38,7 @@ class Redis:
 
     def __init__(self, options: RedisOptions | None = None) -> None:
         self.options = options or RedisOptions()
+        self._keeps = bool(self.options.wait_replicas or self.options.wait_aof)
         self._users = 0
         self._starting = asyncio.Lock()
         self._wakeups = Wakeups()
@@ -83,13 +85,11 @@ class Redis:
         have it in time, StoreUnavailableError with ``unknown=True``: it ran, and may yet be lost.
         """
         key = keys[0].encode()
+        run = self._run_kept if script.writes and self._keeps else self._run
         try:
-            reply = await self._run(pack("EVALSHA", script.sha, len(keys), *keys, *arguments), key, repeatable)
+            return await run(pack("EVALSHA", script.sha, len(keys), *keys, *arguments), key, repeatable)
         except _ForgottenScript:
-            reply = await self._run(pack("EVAL", script.text, len(keys), *keys, *arguments), key, repeatable)
-        if script.writes and (self.options.wait_replicas or self.options.wait_aof):
-            await self._confirm(key)
-        return reply
+            return await run(pack("EVAL", script.text, len(keys), *keys, *arguments), key, repeatable)
 
     async def call_all(self, *arguments: Argument) -> list[Any]:
         """Run one command on every server that takes writes; for reading and for asking servers about themselves."""
@@ -132,27 +132,49 @@ class Redis:
                 raise _ForgottenScript from None
             return await self._try_again(packed, key, repeatable, error)
 
-    async def _try_again(self, packed: bytes, key: bytes, repeatable: bool, error: Disconnected | ReplyError) -> Any:
+    async def _run_kept(self, packed: bytes, key: bytes, repeatable: bool) -> Any:
+        """As ``_run``; reported when the write is where the URL wants it."""
+        try:
+            return await self._send_kept(await self._opened().channel(key), packed)
+        except (Disconnected, ReplyError) as error:
+            if isinstance(error, ReplyError) and error.code == "NOSCRIPT":
+                raise _ForgottenScript from None
+            return await self._try_again(packed, key, repeatable, error, self._send_kept)
+
+    async def _try_again(
+        self,
+        packed: bytes,
+        key: bytes,
+        repeatable: bool,
+        error: Disconnected | ReplyError,
+        send: Callable[[Channel, bytes], Awaitable[Any]] = Channel.request,
+    ) -> Any:
         deadline = asyncio.get_running_loop().time() + self.options.retry_for
-        pause, unknown = _FIRST_PAUSE, False
+        pause, unknown, hops = _FIRST_PAUSE, False, 0
         while True:
             meaning = meaning_of(error)
             unknown = unknown or meaning is Meaning.UNKNOWN
-            if meaning is Meaning.REFUSED or (meaning is Meaning.UNKNOWN and not repeatable):
+            lost = isinstance(error, ReplyError) and error.code in ("MOVED", "ASK") and self.options.mode != "cluster"
+            if meaning is Meaning.REFUSED or (meaning is Meaning.UNKNOWN and not repeatable) or lost:
                 raise unavailable(error, self.options.where, unknown=unknown) from error
             topology = self._opened()
             try:
+                hops += 1
+                there = await topology.redirect(error) if hops <= _HOPS_AT_ONCE else None
+                if there is not None:
+                    channel, before = there
+                    if before:
+                        channel.request(before)
+                    return await send(channel, packed)
                 if meaning is not Meaning.TRY_AGAIN:
                     await topology.turn_away(error)
                 pause = await self._pause(pause, deadline, error, unknown=unknown)
-                return await self._redirected(await topology.channel(key), packed, error)
+                hops = 0
+                return await send(await self._opened().channel(key), packed)
             except (Disconnected, ReplyError) as later:
                 if isinstance(later, ReplyError) and later.code == "NOSCRIPT":
                     raise _ForgottenScript from None
                 error = later
-
-    async def _redirected(self, channel: Channel, packed: bytes, error: Disconnected | ReplyError) -> Any:
-        return await channel.request(packed)
 
     async def _pause(self, pause: float, deadline: float, error: Exception, *, unknown: bool) -> float:
         left = deadline - asyncio.get_running_loop().time()
@@ -161,25 +183,31 @@ class Redis:
         await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))
         return min(pause * 2, _LONGEST_PAUSE)
 
-    async def _confirm(self, key: bytes) -> None:
-        """Wait until what was written over this connection is where the URL wants it."""
+    async def _send_kept(self, channel: Channel, packed: bytes) -> Any:
+        """Send a write, and wait until it is where the URL wants it.
+
+        The wait goes over the same connection: on another, perhaps to a new master, ``WAIT`` would speak of other
+        writes. Whatever goes wrong with it leaves the outcome unknown, since the write did run.
+        """
+        reply = await channel.request(packed)
         options, milliseconds = self.options, int(self.options.wait_timeout * 1000)
-        channel = await self._opened().channel(key)
+        wait = (
+            pack("WAITAOF", options.wait_aof, options.wait_replicas, milliseconds)
+            if options.wait_aof
+            else pack("WAIT", options.wait_replicas, milliseconds)
+        )
         try:
-            if options.wait_aof:
-                reply = await channel.request(pack("WAITAOF", options.wait_aof, options.wait_replicas, milliseconds))
-                reached = reply[0] >= options.wait_aof and reply[1] >= options.wait_replicas
-            else:
-                reply = await channel.request(pack("WAIT", options.wait_replicas, milliseconds))
-                reached = reply >= options.wait_replicas
+            found = await asyncio.shield(channel.receipt(wait))
         except (Disconnected, ReplyError) as error:
-            raise unavailable(error, options.where, unknown=True) from error
-        if not reached:
+            raise Disconnected(f"waiting for copies of the write: {error}", sent=True) from error
+        files, replicas = found if options.wait_aof else (0, found)
+        if files < options.wait_aof or replicas < options.wait_replicas:
             raise StoreUnavailableError(
                 f"Redis at {options.where}: the write is not on {options.wait_replicas} replicas "
                 f"and {options.wait_aof} synced files after {options.wait_timeout:g} s; it may yet be lost",
                 unknown=True,
             )
+        return reply
 
     def _opened(self) -> Topology:
         if self._topology is None:
@@ -193,6 +221,15 @@ class Redis:
             topology.close()
 
     def _make_topology(self) -> Topology:
+        # The other two are imported by those who use them: the cluster's needs the driver's slot hashing.
+        if self.options.mode == "sentinel":
+            from .sentinel import SentinelTopology
+
+            return SentinelTopology(self.options, self._wakeups.push, self._wakeups.lost)
+        if self.options.mode == "cluster":
+            from .cluster import ClusterTopology
+
+            return ClusterTopology(self.options, self._wakeups.push, self._wakeups.lost)
         return Standalone(self.options, self._wakeups.push, self._wakeups.lost)
 
 

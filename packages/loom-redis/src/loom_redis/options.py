@@ -102,6 +102,11 @@ class RedisOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 f"{url}: several hosts need redis+sentinel:// or redis+cluster://, which say how they belong together"
             )
+        waits = given.get("wait_aof") or given.get("wait_replicas")
+        if waits and given.get("wait_timeout", 2.0) >= given.get("timeout", 5.0):
+            raise ConfigurationError(
+                f"{url}: wait_timeout must be less than timeout, or the connection is given up first"
+            )
         if given.get("wait_aof", 0) > 1:
             raise ConfigurationError(f"{url}: wait_aof is 0 or 1, since only the server's own file can be waited for")
         return cls(
@@ -117,6 +122,10 @@ class RedisOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         where = self.path or ",".join(f"{host}:{port}" for host, port in self.hosts)
         return f"RedisOptions({self.mode} {where}/{self.service or self.db} namespace={self.namespace!r})"
+
+    def __rich_repr__(self) -> Any:
+        # msgspec's own would show every field to rich, the password among them.
+        yield repr(self)
 
     @property
     def where(self) -> str:

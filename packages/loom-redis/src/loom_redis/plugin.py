@@ -8,7 +8,7 @@ from loom.plugins import AdapterSpec, Durability, Feature, PortName, Reach, hook
 
 __all__ = ["loom_register_adapters"]
 
-_SCHEMES = ("redis", "rediss", "unix")
+_SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix")
 
 _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
     "documents": ("loom_redis.documents:RedisDocumentStore", frozenset({Feature.TTL})),

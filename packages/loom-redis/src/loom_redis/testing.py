@@ -7,10 +7,11 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-__all__ = ["RedisServer", "free_port", "need_redis_server"]
+__all__ = ["RedisCluster", "RedisServer", "SentinelGroup", "free_port", "need_redis_server"]
 
 _INSTALL = (
     "redis-server is not installed. Debian and Ubuntu: sudo apt-get install redis-server; macOS: brew install redis"
@@ -52,16 +53,20 @@ class RedisServer:
         appendfsync: str = "everysec",
         port: int | None = None,
         settings: tuple[tuple[str, ...], ...] = (),
+        sentinel: bool = False,
     ) -> None:
         self.folder = folder
         self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._settings = (
-            ("bind", "127.0.0.1"),
-            ("save", ""),
+        durable = (
             ("appendonly", "yes" if appendonly else "no"),
             ("appendfsync", appendfsync),
             ("enable-debug-command", "yes"),
+        )
+        self._sentinel = sentinel
+        self._settings = (
+            ("bind", "127.0.0.1"),
+            *(() if sentinel else (("save", ""), *durable)),
             *settings,
         )
 
@@ -86,7 +91,11 @@ class RedisServer:
         config.write_text("\n".join([f"port {self.port}", f'dir "{self.folder}"', *lines, ""]))
         with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program, str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [program, str(config), *(["--sentinel"] if self._sentinel else [])],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._wait_ready()
 
@@ -107,6 +116,13 @@ class RedisServer:
         """Let it go on after ``pause``."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def cli(self, *arguments: str) -> str:
+        """Run redis-cli against it, and return what it prints."""
+        found = subprocess.run(
+            ["redis-cli", "-p", str(self.port), *arguments], capture_output=True, text=True, check=True, timeout=60
+        )
+        return found.stdout.strip()
 
     def command(self, *arguments: str) -> bytes:
         """Send one command over a new connection and return the raw reply: for setting a scene, not for speed."""
@@ -143,3 +159,101 @@ class RedisServer:
                 pass
             time.sleep(0.01)
         raise RuntimeError("redis-server did not answer in 30 s")
+
+
+class SentinelGroup:
+    """A master, its replicas and three sentinels, on 127.0.0.1. Used as ``with SentinelGroup(folder) as group``.
+
+    ``master`` and ``replicas`` are the servers as they were at first; a failover takes about ``down_after`` seconds.
+    """
+
+    def __init__(self, folder: Path, *, replicas: int = 2, down_after: float = 0.7) -> None:
+        self._down_after = int(down_after * 1000)
+        self._folder = folder
+        self.master = RedisServer(folder / "master")
+        self.replicas = [
+            RedisServer(folder / f"replica-{n}", settings=(("replicaof", "127.0.0.1", str(self.master.port)),))
+            for n in range(replicas)
+        ]
+        self.sentinels: list[RedisServer] = []
+
+    @property
+    def url(self) -> str:
+        """``redis+sentinel://…/mymaster/0``, naming all sentinels."""
+        return f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in self.sentinels)}/mymaster/0"
+
+    def __enter__(self) -> Self:
+        try:
+            for server in (self.master, *self.replicas):
+                server.start()
+            self._wait(lambda: self.master.cli("INFO", "replication").count("state=online") == len(self.replicas))
+            for n in range(3):
+                settings = (
+                    ("sentinel", "monitor", "mymaster", "127.0.0.1", str(self.master.port), "2"),
+                    ("sentinel", "down-after-milliseconds", "mymaster", str(self._down_after)),
+                    ("sentinel", "failover-timeout", "mymaster", "3000"),
+                )
+                self.sentinels.append(RedisServer(self._folder / f"sentinel-{n}", settings=settings, sentinel=True))
+                self.sentinels[-1].start()
+            self._wait(lambda: all(self._knows_all(one) for one in self.sentinels))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in (*self.sentinels, self.master, *self.replicas):
+            server.kill()
+
+    def _knows_all(self, sentinel: RedisServer) -> bool:
+        lines = sentinel.cli("SENTINEL", "MASTER", "mymaster").split()
+        about = dict(zip(lines[::2], lines[1::2], strict=False))
+        return about.get("num-other-sentinels") == "2" and about.get("num-slaves") == str(len(self.replicas))
+
+    @staticmethod
+    def _wait(holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not holds():
+            if time.monotonic() > deadline:
+                raise RuntimeError("the sentinels did not find each other and the servers in 60 s")
+            time.sleep(0.05)
+
+
+class RedisCluster:
+    """A cluster of three masters, and replicas if wanted, on 127.0.0.1. Used as ``with RedisCluster(folder)``."""
+
+    def __init__(self, folder: Path, *, replicas: int = 0) -> None:
+        settings = (("cluster-enabled", "yes"), ("cluster-node-timeout", "1000"))
+        self._replicas = replicas
+        self.servers = [
+            # Left to itself the bus takes the port + 10000, and nobody has looked whether that is free.
+            RedisServer(folder / f"node-{n}", settings=(*settings, ("cluster-port", str(free_port()))))
+            for n in range(3 * (1 + replicas))
+        ]
+
+    @property
+    def url(self) -> str:
+        """``redis+cluster://…``, naming two nodes: the others are found."""
+        return f"redis+cluster://{','.join(f'127.0.0.1:{one.port}' for one in self.servers[:2])}"
+
+    def __enter__(self) -> Self:
+        try:
+            for server in self.servers:
+                server.start()
+            nodes = [f"127.0.0.1:{server.port}" for server in self.servers]
+            self.servers[0].cli(
+                "--cluster", "create", *nodes, "--cluster-replicas", str(self._replicas), "--cluster-yes"
+            )
+            deadline = time.monotonic() + 60
+            while not all("cluster_state:ok" in server.cli("CLUSTER", "INFO") for server in self.servers):
+                if time.monotonic() > deadline:
+                    raise RuntimeError("the cluster was not ready in 60 s")
+                time.sleep(0.05)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            server.kill()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 from .channel import Channel, dial
+from .connection import Connection
 from .failures import Disconnected, ReplyError
 from .options import RedisOptions
 
@@ -53,6 +53,13 @@ class Topology(ABC):
     async def turn_away(self, error: Disconnected | ReplyError) -> None:
         """A server was the wrong one to ask (``READONLY``, ``MOVED``), or cannot be reached: look where to go now."""
 
+    async def redirect(self, error: Disconnected | ReplyError) -> tuple[Channel, bytes] | None:
+        """Where the server says that the command is to go at once, and what to send before it there.
+
+        None when it does not say. Raises Disconnected or ReplyError.
+        """
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """End all connections."""
@@ -65,19 +72,13 @@ class Standalone(Topology):
         self, options: RedisOptions, on_push: Callable[[list[Any]], None], on_lost: Callable[[], None]
     ) -> None:
         super().__init__(options, on_push, on_lost)
-        self._channel: Channel | None = None
-        self._dialing: asyncio.Task[Channel] | None = None
+        self._connection = Connection(self._dial)
 
     def ready(self, key: bytes) -> Channel | None:
-        channel = self._channel
-        return channel if channel is not None and channel.open else None
+        return self._connection.ready()
 
     async def channel(self, key: bytes) -> Channel:
-        if (channel := self.ready(key)) is not None:
-            return channel
-        if self._dialing is None or self._dialing.done():
-            self._dialing = asyncio.ensure_future(self._dial())
-        return await asyncio.shield(self._dialing)
+        return await self._connection.get()
 
     async def channels(self) -> list[Channel]:
         return [await self.channel(b"")]
@@ -87,22 +88,12 @@ class Standalone(Topology):
 
     async def turn_away(self, error: Disconnected | ReplyError) -> None:
         """A READONLY server was demoted: its address may lead to another by now, so connect again."""
-        if self._channel is not None and isinstance(error, ReplyError):
-            self._channel.close()
-            self._channel = None
+        if isinstance(error, ReplyError) and self._connection.drop():
             self._on_lost()
 
     def close(self) -> None:
-        if self._dialing is not None:
-            self._dialing.cancel()
-            self._dialing = None
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        self._connection.close()
 
     async def _dial(self) -> Channel:
         [(host, port)] = self.options.hosts
-        self._channel = await dial(
-            self.options, host, port, on_push=self._on_push, on_lost=self._on_lost, db=self.options.db
-        )
-        return self._channel
+        return await dial(self.options, host, port, on_push=self._on_push, on_lost=self._on_lost, db=self.options.db)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .channel import pack
+from .channel import Channel, pack
 from .failures import Disconnected, ReplyError
 from .topology import Topology
 
@@ -54,6 +53,7 @@ class Wakeups:
 
     def __init__(self) -> None:
         self._topology: Topology | None = None
+        self._channel: Channel | None = None
         self._bells: dict[bytes, set[Bell]] = {}
         self._confirmed: set[bytes] = set()
         self._confirming: dict[bytes, asyncio.Future[None]] = {}
@@ -124,7 +124,7 @@ class Wakeups:
             wanted = [name for name, bells in self._bells.items() if bells and name not in self._confirmed]
             try:
                 await self._subscribe(wanted)
-            except (Disconnected, ReplyError):
+            except (Disconnected, ReplyError, TimeoutError):
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
                 continue
@@ -136,7 +136,7 @@ class Wakeups:
     async def _subscribe(self, names: list[bytes]) -> None:
         if not names or self._topology is None:
             return
-        channel = await self._topology.subscriber()
+        channel = self._channel = await self._topology.subscriber()
         loop = asyncio.get_running_loop()
         asked = [name for name in names if name not in self._confirming]
         for name in asked:
@@ -144,15 +144,19 @@ class Wakeups:
         futures = [self._confirming[name] for name in names if name in self._confirming]
         if asked:
             channel.tell(pack("SUBSCRIBE", *asked))
-        async with asyncio.timeout(self._topology.options.timeout):
-            await asyncio.gather(*(asyncio.shield(future) for future in futures))
+        try:
+            async with asyncio.timeout(self._topology.options.timeout):
+                await asyncio.gather(*(asyncio.shield(future) for future in futures))
+        except TimeoutError:
+            # Whoever tries again is to ask again, not to wait for an answer that was lost.
+            for name in names:
+                self._confirming.pop(name, None)
+            raise
 
     def _drop_idle(self) -> None:
         idle = [name for name, bells in self._bells.items() if not bells]
         for name in idle:
             del self._bells[name]
             self._confirmed.discard(name)
-        channel = self._topology.ready(b"") if self._topology is not None else None
-        if channel is not None and idle:
-            with contextlib.suppress(Disconnected):
-                channel.tell(pack("UNSUBSCRIBE", *idle))
+        if self._channel is not None and idle:
+            self._channel.tell(pack("UNSUBSCRIBE", *idle))
