@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from loom_redis.testing import RedisServer
 
-MEMBER_TTL = 1.5
-"""Seconds until a dead host counts as dead on the servers here: short, for tests wait for it."""
-
 _numbers = itertools.count(1)
 
 
@@ -44,7 +41,7 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 @pytest.fixture
 async def redis_place(shared_redis: RedisServer) -> AsyncIterator[UrlPlace]:
     """A namespace that nobody has used."""
-    from support.places import UrlPlace
+    from support.places import MEMBER_TTL, UrlPlace
 
     url = f"{shared_redis.url}?namespace=test-{next(_numbers)}&member_ttl={MEMBER_TTL}"
     async with UrlPlace.of(url) as place:

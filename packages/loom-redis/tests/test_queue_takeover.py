@@ -22,7 +22,7 @@ def paused_reader(url: str, queue: str) -> Iterator[None]:
         await reader.start()
         assert len(await reader.receive([queue], limit=5, lease=30)) == 1
         waiting = asyncio.ensure_future(reader.receive([queue], limit=5, lease=30, wait=20))
-        while not (await reader._redis.call("HLEN", reader._redis.key("q", "", "waiters"))):  # noqa: ASYNC110
+        while not (await reader._redis.call("HLEN", reader._redis.key("q", "", "waiters"))):
             await asyncio.sleep(0.01)
         asleep.set()
         woken.wait(30)
