@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from loom import Actor, Context, Loom, workflow
+from loom.cli.tree import build
 from loom.errors import UnknownActorError
 from loom.runtime.messages import shard_of, type_of
 
@@ -197,6 +200,29 @@ async def test_unfinished_runs_go_on_where_their_code_is(place: Place) -> None:
     await place.open(Ledger, workflows=[patient])
     for n, run in enumerate(runs):
         assert await run.result(timeout=20) == n + 1
+
+
+async def test_status_says_what_waits_for_code(sqlite: Place) -> None:
+    bank = await sqlite.open(Teller)
+    await bank.actor(Teller, "a").post("x", 0, 3)
+
+    async def waiting() -> Any:
+        result = await asyncio.to_thread(CliRunner().invoke, build(), ["status", "--url", sqlite.url, "--json"])
+        return json.loads(result.stdout)["queues"]["unserved"]
+
+    async def told() -> bool:
+        return await waiting() == {"actor/Ledger": 3}
+
+    await eventually(told)
+    shown = await asyncio.to_thread(CliRunner().invoke, build(), ["status", "--url", sqlite.url])
+    assert "3 requests wait for a host that serves actor type Ledger; start one with: loom run" in shown.stdout
+    books = await sqlite.open(Ledger)
+
+    async def served() -> bool:
+        return await books.actor(Ledger, "x").read() == [0, 1, 2]
+
+    await eventually(served)
+    assert await waiting() == {}
 
 
 async def test_after_the_window_the_dead_letter_names_type_and_remedy(place: Place) -> None:

@@ -88,6 +88,12 @@ async def _fleet(session: Session) -> dict[str, Any]:
     poisoned = [record.stream async for _, record in session.pending.poisoned()]
     queues = {name: await session.queue.depth(name) for name in await session.queue.queues()}
     mailboxes = {name: depth for name, depth in queues.items() if name.startswith("loom/shard/")}
+    served = {name for member in members for name in member.serves}
+    unserved: Counter[str] = Counter()
+    for name, depth in mailboxes.items():
+        type_name = name.split("/", 3)[3] if name.count("/") > 2 else ""
+        if type_name and type_name not in served and depth.ready + depth.delayed + depth.leased:
+            unserved[type_name] += depth.ready + depth.delayed + depth.leased
     return {
         "members": [
             {
@@ -110,6 +116,7 @@ async def _fleet(session: Session) -> dict[str, Any]:
                 field: sum(getattr(depth, field) for depth in mailboxes.values())
                 for field in ("ready", "delayed", "leased", "dead")
             },
+            "unserved": dict(sorted(unserved.items())),
             "each": {name: depth for name, depth in queues.items() if not name.startswith("loom/reply/")},
         },
     }  # fmt: skip
@@ -135,6 +142,9 @@ def _show_fleet(out: Output, fleet: dict[str, Any]) -> None:
     out.line(f"in hand    {hand}")
     leased = f"{mail['leased']} being worked on, {mail['dead']} dead"
     out.line(f"mailboxes  {mail['ready']} ready, {mail['delayed']} delayed, {leased}")
+    for name, count in fleet["queues"]["unserved"].items():
+        what = name.replace("run/", "workflow ").replace("actor/", "actor type ")
+        out.line(f"unserved   {count} requests wait for a host that serves {what}; start one with: loom run MODULE:APP")
     depths = [
         (name, depth.ready, depth.delayed, depth.leased, depth.dead)
         for name, depth in fleet["queues"]["each"].items()
