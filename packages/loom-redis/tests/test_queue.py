@@ -60,7 +60,7 @@ class TestWithASlotForEachQueue(TestRedisMessageQueue):
 
         def separate() -> RedisMessageQueue:
             queue = connect(self.url, clock)
-            queue._one_slot = False
+            queue._scripts.one_slot = False
             return queue
 
         return Harness(separate, clock=clock)
@@ -100,7 +100,7 @@ async def test_nothing_is_left_of_an_emptied_queue_but_ids_and_those_are_pruned(
             clock.advance(1.0)
             await queue.ack(await queue.receive(["q"], limit=9))
             assert await keys_of(queue) == [b"finished"]
-        key = queue._keys[""][3]
+        key = queue._scripts.keys("")[3]
         assert await queue._redis.call("ZCARD", key) <= 3 * 11
         clock.advance(11.0)
         await queue.send(message("last"))
@@ -269,3 +269,18 @@ async def test_a_killed_server_loses_nothing_and_brings_nothing_back(tmp_path: P
         async with connect(server.url) as queue:
             assert await queue.depth("q") == QueueDepth()
             assert await keys_of(queue) in ([b"finished"], [b"finished", b"waiters"])
+
+
+async def test_a_closed_queue_leaves_no_waiter_behind_on_a_shared_connection(redis_url: str) -> None:
+    context, url = AdapterContext(), LoomURL.parse(redis_url)
+    closed, other = (RedisMessageQueue.from_url(url, context) for _ in range(2))
+    await closed.start()
+    await other.start()
+    receiving = asyncio.ensure_future(closed.receive(["q"], wait=30.0))
+    await asyncio.sleep(0.1)
+    await closed.close()
+    await closed.close()
+    assert await receiving == []
+    await other.send(message("m"))
+    assert [delivery.id for delivery in await other.receive(["q"])] == ["m"]
+    await other.close()

@@ -16,62 +16,29 @@ On a cluster each queue has a slot, and so keys and scripts, of its own; waiters
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import struct
 from collections.abc import Iterable, Sequence
-from importlib import resources
-from typing import Any, Self
-
-import msgspec
+from typing import Self
 
 from loom.clock import Clock, SystemClock
-from loom.errors import StoreUnavailableError, TooLargeError
+from loom.errors import TooLargeError
 from loom.plugins import AdapterContext, LoomURL
 from loom.ports import DeadLetter, Delivery, MessageQueue, OutgoingMessage, QueueDepth
 from loom.ports.port import check_key
 
 from .channel import Argument
 from .client import Redis, redis_from_url
-from .queue_records import Names, dead_letter_of, deliveries_of, next_nonce, rank_of, receive_of, sent_of
-from .queue_waiters import Waiters
-from .scripts import Script, load_script
+from .queue_receiver import Receiver
+from .queue_records import dead_letter_of, next_nonce, rank_of, receive_of, sent_of
+from .queue_scripts import BEGIN, DEAD, EXTEND, FINISH, LOOK, MESSAGES, RELEASE, SEND, QueueScripts
+from .scripts import Script
 from .together import Together
 
 __all__ = ["RedisMessageQueue"]
 
-
-_LUA = resources.files("loom_redis") / "lua"
-
-
-def _script(name: str, *parts: str, writes: bool = True) -> Script:
-    """``lua/queue_{name}.lua`` behind the parts that it needs: what a script defines, each call of it makes anew."""
-    texts = [(_LUA / f"queue_{part}.lua").read_text(encoding="utf-8") for part in (*parts, name)]
-    base = load_script("queue_base")
-    return Script(f"queue_{name}", base.text.decode() + "".join(texts), writes=writes)
-
-
-_ALL = ("lanes", "take", "waiters")
-_SEND, _RECEIVE, _BEGIN = _script("send", *_ALL), _script("receive", *_ALL), _script("begin")
-_FINISH, _RELEASE, _DEAD = _script("finish", *_ALL), _script("release", *_ALL), _script("dead", *_ALL)
-_EXTEND = _script("extend", *_ALL)
-_LOOK = _script("look", "lanes", writes=False)
-
 _MAX_BODY = 500_000_000
 """A value of Redis is at most 512 MB (``proto-max-bulk-len``); the rest leaves room for what stands before the body."""
-_MESSAGES, _BYTES = 1000, 1 << 22
-"""After how many messages or bytes a script is full: other clients of the server wait for it."""
-_LONGEST_WAIT = 1800.0
-_WAITERS_LIFE = 3600
-_UNTIL = struct.Struct(">d")
-
-
-class Wanted(msgspec.Struct, frozen=True):
-    """Queues as a script takes them."""
-
-    text: bytes
-    names: tuple[bytes, ...]
-    digest: bytes
-    field: bytes
+_BYTES = 1 << 22
+"""After how many bytes a script is full."""
 
 
 class RedisMessageQueue(MessageQueue):
@@ -90,20 +57,15 @@ class RedisMessageQueue(MessageQueue):
         self.dedupe_window = redis.options.dedupe_window
         self._redis = redis
         self._clock = clock or SystemClock()
-        self._server_time = isinstance(self._clock, SystemClock)
         self._started = False
-        self._one_slot = redis.options.mode != "cluster"
-        self._names = Names()
+        self._scripts = QueueScripts(redis, self._clock)
+        self._names = self._scripts.names
         self._nonces = next_nonce()
-        self._prefix = f"{redis.options.namespace}:q:wake:"
-        self._waiters = Waiters(redis, self._prefix, self._clock)
-        self._keys: dict[str, list[str]] = {}
-        self._wanted: dict[tuple[str, ...], Wanted] = {}
-        self._turns = self._rounds = 0
+        self._receiver = Receiver(redis, self._scripts, self._clock)
+        self._rounds = 0
         self._sending = Together(self._send)
         self._beginning = Together(self._begin)
         self._acking = Together(self._ack)
-        self._leaving: set[asyncio.Task[Any]] = set()
         self._registered: set[str] = set()
 
     @classmethod
@@ -121,9 +83,7 @@ class RedisMessageQueue(MessageQueue):
             self._started = False
             for calls in (self._sending, self._beginning, self._acking):
                 await calls.drain()
-            if self._leaving:
-                await asyncio.wait(self._leaving)
-            await self._waiters.close()
+            await self._receiver.close()
             await self._redis.close()
 
     async def send_many(self, messages: Sequence[OutgoingMessage]) -> list[bool]:
@@ -141,23 +101,12 @@ class RedisMessageQueue(MessageQueue):
     async def receive(
         self, queues: Sequence[str], *, limit: int = 1, lease: float = 30.0, wait: float = 0.0
     ) -> list[Delivery]:
-        wanted = self._want(queues)
+        wanted = self._scripts.want(queues)
         if not wanted.names or limit <= 0:
             return []
-        receive = self._nonces.next()
-        try:
-            if self._one_slot or len(wanted.names) == 1:
-                return await self._receive(receive, wanted, limit, lease, wait)
-            return await self._receive_each(queues, limit, lease, wait)
-        except asyncio.CancelledError:
-            # What a script has leased or leases yet for this receive, nobody would ever ack.
-            leaving = asyncio.ensure_future(self._leave(receive, wanted, lease))
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
-            await asyncio.shield(leaving)
-            raise
-        finally:
-            self._waiters.forget(receive)
+        if self._scripts.one_slot or len(wanted.names) == 1:
+            return await self._receiver.receive(self._nonces.next(), wanted, limit, lease, wait)
+        return await self._receive_each(queues, limit, lease, wait)
 
     async def begin(self, deliveries: Sequence[Delivery]) -> list[bool]:
         return await self._beginning(deliveries) if deliveries else []
@@ -170,16 +119,16 @@ class RedisMessageQueue(MessageQueue):
         return kept
 
     async def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[bool]:
-        return await self._leases(_EXTEND, repr(lease), deliveries)
+        return await self._leases(EXTEND, repr(lease), deliveries)
 
     async def end_leases(self, queues: Sequence[str]) -> int:
-        wanted = self._want(queues)
+        wanted = self._scripts.want(queues)
         if not wanted.names:
             return 0
-        if self._one_slot:
-            return int(await self._run(_RELEASE, "", [b"", wanted.text]))
+        if self._scripts.one_slot:
+            return int(await self._scripts.run(RELEASE, "", [b"", wanted.text]))
         names = [self._names.unpack(name) for name in wanted.names]
-        each = [self._run(_RELEASE, name, [b"", self._want([name]).text]) for name in names]
+        each = [self._scripts.run(RELEASE, name, [b"", self._scripts.want([name]).text]) for name in names]
         return sum(await asyncio.gather(*each))
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> bool:
@@ -190,7 +139,7 @@ class RedisMessageQueue(MessageQueue):
         check_key("queue", queue)
         name = self._names.pack(queue)
         low = b"(e" + name + b"\0" + after.encode() if after else b"[e" + name + b"\0"
-        members, found = await self._run(_DEAD, queue, ["list", max(0, limit), low, b"(e" + name + b"\1"])
+        members, found = await self._scripts.run(DEAD, queue, ["list", max(0, limit), low, b"(e" + name + b"\1"])
         pairs = zip(found[::2], found[1::2], strict=True)
         return [dead_letter_of(member[1:], *pair, self._names) for member, pair in zip(members, pairs, strict=True)]
 
@@ -203,23 +152,23 @@ class RedisMessageQueue(MessageQueue):
     async def depth(self, queue: str) -> QueueDepth:
         check_key("queue", queue)
         name = self._names.pack(queue)
-        ready, behind, dead, timers = await self._run(_LOOK, queue, ["order of one", name])
+        ready, behind, dead, timers = await self._scripts.run(LOOK, queue, ["order of one", name])
         leased = delayed = apart = 0
         for start in range(0, timers, 1000):
-            page = await self._run(_LOOK, queue, ["timers of one", name, start])
+            page = await self._scripts.run(LOOK, queue, ["timers of one", name, start])
             leased, delayed, apart = leased + page[0], delayed + page[1], apart + page[2]
         return QueueDepth(ready=ready + behind + apart - leased - delayed, delayed=delayed, leased=leased, dead=dead)
 
     async def queues(self) -> list[str]:
         units = [""]
-        if not self._one_slot:
+        if not self._scripts.one_slot:
             index = self._redis.key("q", "", "names")
             units = [name.decode() for name in await self._redis.call("SMEMBERS", index, key=index, repeatable=True)]
         found: set[bytes] = set()
         for unit in units:
-            found.update(await self._run(_LOOK, unit, ["order"]))
+            found.update(await self._scripts.run(LOOK, unit, ["order"]))
             start = 0
-            while names := await self._run(_LOOK, unit, ["names", start]):
+            while names := await self._scripts.run(LOOK, unit, ["names", start]):
                 found.update(names)
                 start += 1000
         return sorted(self._names.unpack(name) for name in found)
@@ -227,11 +176,11 @@ class RedisMessageQueue(MessageQueue):
     async def _send(self, calls: list[Sequence[OutgoingMessage]]) -> list[bool]:
         outcomes: list[bool] = []
         for call in _portions(calls):
-            if self._one_slot:
+            if self._scripts.one_slot:
                 outcomes += await self._send_to("", call)
                 continue
             await self._register({message.queue for message in call})
-            outcomes += await self._by_queue(call, self._send_to)
+            outcomes += await self._scripts.by_queue(call, self._send_to)
         return outcomes
 
     async def _send_to(self, unit: str, messages: Sequence[OutgoingMessage]) -> list[bool]:
@@ -249,38 +198,7 @@ class RedisMessageQueue(MessageQueue):
             arguments[2] = repr(asyncio.get_running_loop().time() - began + 1.0)
             return arguments
 
-        return [outcome == 1 for outcome in await self._run(_SEND, unit, arguments, again)]
-
-    async def _receive(self, receive: bytes, wanted: Wanted, limit: int, lease: float, wait: float) -> list[Delivery]:
-        clock, unit = self._clock, self._unit(wanted)
-        deadline, again = clock.monotonic() + wait if wait > 0 else 0.0, False
-        start = wanted.names[self._turns % len(wanted.names)]
-        arguments: list[Argument] = [
-            receive, limit, repr(lease), wanted.text, len(wanted.names), start, b"", b"", b"", _WAITERS_LIFE,
-        ]  # fmt: skip
-        while True:
-            left = min(deadline - clock.monotonic(), _LONGEST_WAIT) if wait > 0 else 0.0
-            future = None
-            if left > 0:
-                await self._waiters.open()
-                future = self._waiters.expect(receive)
-                arguments[6:9] = repr(left + 1.0), self._waiters.client, wanted.digest
-            else:
-                arguments[6] = b""
-            first, text = await self._run(_RECEIVE, unit, arguments, lambda: arguments, repeated=again)
-            if text:
-                found = deliveries_of(text, float(first), receive, self._names)
-                if len(wanted.names) > 1:
-                    # The next receive begins behind those that were served; it passes over none that was not.
-                    self._turns += len({delivery.queue for delivery in found})
-                return found
-            if future is None:
-                return []
-            seconds = min(left, float(first) + 0.001) if first else left
-            handed = await self._waiters.wait(future, seconds)
-            if handed:
-                return deliveries_of(handed[_UNTIL.size :], _UNTIL.unpack_from(handed)[0], receive, self._names)
-            again = handed is None
+        return [outcome == 1 for outcome in await self._scripts.run(SEND, unit, arguments, again)]
 
     async def _receive_each(self, queues: Sequence[str], limit: int, lease: float, wait: float) -> list[Delivery]:
         """Receive where each queue may lie on another server."""
@@ -310,23 +228,17 @@ class RedisMessageQueue(MessageQueue):
             await self.nack(delivery)
         return found[:limit]
 
-    async def _leave(self, receive: bytes, wanted: Wanted, lease: float) -> None:
-        try:
-            await self._run(_RELEASE, self._unit(wanted), [receive, repr(lease), wanted.field])
-        except StoreUnavailableError:
-            pass  # then the leases end by themselves
-
     async def _begin(self, calls: list[Sequence[Delivery]]) -> list[bool]:
-        return await self._leases(_BEGIN, self._nonces.next(), [delivery for call in calls for delivery in call])
+        return await self._leases(BEGIN, self._nonces.next(), [delivery for call in calls for delivery in call])
 
     async def _leases(self, script: Script, detail: Argument, deliveries: Sequence[Delivery]) -> list[bool]:
         async def some(unit: str, part: Sequence[Delivery]) -> list[bool]:
             arguments: list[Argument] = [detail]
             for delivery in part:
                 arguments += (self._names.message(delivery.queue, delivery.id), receive_of(delivery.receipt))
-            return [outcome == 1 for outcome in await self._run(script, unit, arguments)]
+            return [outcome == 1 for outcome in await self._scripts.run(script, unit, arguments)]
 
-        return await self._in_units(deliveries, some)
+        return await self._scripts.in_units(deliveries, some)
 
     async def _ack(self, calls: list[Sequence[Delivery]]) -> list[bool]:
         return await self._finish("ack", repr(self.dedupe_window), [delivery for call in calls for delivery in call])
@@ -342,33 +254,14 @@ class RedisMessageQueue(MessageQueue):
                     names.pack(delivery.group) if delivery.group else b"",
                     rank_of(delivery.priority).to_bytes(4, "big"),
                 )
-            return [outcome == 1 for outcome in await self._run(_FINISH, unit, arguments)]
+            return [outcome == 1 for outcome in await self._scripts.run(FINISH, unit, arguments)]
 
-        return await self._in_units(deliveries, some)
+        return await self._scripts.in_units(deliveries, some)
 
     async def _dead(self, queue: str, ids: Sequence[str], what: str, detail: Argument) -> list[bool]:
         check_key("queue", queue)
         names = [self._names.message(queue, id) for id in ids]
-        return [outcome == 1 for outcome in await self._run(_DEAD, queue, [what, detail, *names])]
-
-    async def _in_units(self, deliveries: Sequence[Delivery], work: Any) -> list[bool]:
-        outcomes: list[bool] = []
-        for start in range(0, len(deliveries), _MESSAGES):
-            part = deliveries[start : start + _MESSAGES]
-            outcomes += await work("", part) if self._one_slot else await self._by_queue(part, work)
-        return outcomes
-
-    async def _by_queue(self, items: Sequence[Any], work: Any) -> list[bool]:
-        """Do ``work`` for the items of each queue, which lie in a slot of their own, all at once."""
-        positions: dict[str, list[int]] = {}
-        for n, item in enumerate(items):
-            positions.setdefault(item.queue, []).append(n)
-        results = await asyncio.gather(*(work(queue, [items[n] for n in some]) for queue, some in positions.items()))
-        outcomes = [False] * len(items)
-        for some, result in zip(positions.values(), results, strict=True):
-            for n, outcome in zip(some, result, strict=True):
-                outcomes[n] = outcome
-        return outcomes
+        return [outcome == 1 for outcome in await self._scripts.run(DEAD, queue, [what, detail, *names])]
 
     async def _register(self, queues: Iterable[str]) -> None:
         """Remember the names of queues, for ``queues``: no script sees more than one slot."""
@@ -378,48 +271,6 @@ class RedisMessageQueue(MessageQueue):
             await self._redis.call("SADD", index, *new, key=index, repeatable=True)
             self._registered.update(new)
 
-    def _unit(self, wanted: Wanted) -> str:
-        return "" if self._one_slot else self._names.unpack(wanted.names[0])
-
-    def _want(self, queues: Sequence[str]) -> Wanted:
-        key = tuple(queues)
-        wanted = self._wanted.get(key)
-        if wanted is None:
-            for queue in key:
-                check_key("queue", queue)
-            names = tuple(sorted({self._names.pack(queue) for queue in key}))
-            text = b"\0" + b"\0".join(names) + b"\0"
-            single = len(names) == 1
-            digest = bytes(6) if single else hashlib.blake2b(text, digest_size=6).digest()
-            wanted = Wanted(text, names, digest, b"1" + names[0] if single else b"*")
-            if len(self._wanted) >= 256:
-                self._wanted.clear()
-            self._wanted[key] = wanted
-        return wanted
-
-    async def _run(
-        self, script: Script, unit: str, arguments: list[Argument], again: Any = None, *, repeated: bool = False
-    ) -> Any:
-        """Run a script of one unit; after an unknown outcome once more, telling it so."""
-        unit = "" if self._one_slot else unit
-        keys = self._keys.get(unit)
-        if keys is None:
-            if len(self._keys) >= 10_000:
-                self._keys.clear()
-            parts = ("messages", "order", "timers", "finished", "waiters")
-            keys = self._keys[unit] = [self._redis.key("q", unit, part) for part in parts]
-        now = b"" if self._server_time else repr(self._clock.now())
-        head: list[Argument] = [now, "1" if repeated else "0", self._prefix, "1" if self._one_slot else "0"]
-        try:
-            return await self._redis.run(script, keys, head + arguments)
-        except StoreUnavailableError as error:
-            if not error.unknown:
-                raise
-        head[1] = "1"
-        if again is not None:
-            arguments = again()
-        return await self._redis.run(script, keys, head + arguments, repeatable=True)
-
 
 def _portions(calls: Iterable[Sequence[OutgoingMessage]]) -> Iterable[list[OutgoingMessage]]:
     """The messages of the calls, so many to a script; a call is divided only when it alone is too large."""
@@ -427,17 +278,17 @@ def _portions(calls: Iterable[Sequence[OutgoingMessage]]) -> Iterable[list[Outgo
     size = 0
     for call in calls:
         weight = sum([len(message.body) for message in call])
-        if portion and (len(portion) + len(call) > _MESSAGES or size + weight > _BYTES):
+        if portion and (len(portion) + len(call) > MESSAGES or size + weight > _BYTES):
             yield portion
             portion, size = [], 0
-        if len(call) <= _MESSAGES and weight <= _BYTES:
+        if len(call) <= MESSAGES and weight <= _BYTES:
             portion += call
             size += weight
             continue
         for message in call:
             portion.append(message)
             size += len(message.body)
-            if len(portion) == _MESSAGES or size >= _BYTES:
+            if len(portion) == MESSAGES or size >= _BYTES:
                 yield portion
                 portion, size = [], 0
     if portion:

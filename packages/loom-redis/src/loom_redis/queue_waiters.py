@@ -31,6 +31,7 @@ class Waiters:
         self._stack: AsyncExitStack | None = None
         self._watch: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
+        self.dismissed = False
         self.client = secrets.token_hex(8)
         """By what scripts know this process: the end of its channel's name."""
 
@@ -47,14 +48,20 @@ class Waiters:
                 async def watch() -> None:
                     while True:
                         await bell.wait()
-                        for future in self._futures.values():
-                            if not future.done():
-                                future.set_result(None)
+                        self._look_again()
 
                 self._watch = asyncio.ensure_future(watch())
 
+    async def dismiss(self) -> None:
+        """Wake all who wait, to leave, and return when they have left."""
+        self.dismissed = True
+        self._look_again()
+        while self._futures:
+            await asyncio.sleep(0.001)
+
     async def close(self) -> None:
         """Listen no more."""
+        self.dismissed = False
         if self._watch is not None and self._stack is not None:
             self._watch.cancel()
             self._watch = None
@@ -83,6 +90,10 @@ class Waiters:
             return await future
         finally:
             handle.cancel()
+
+    def _look_again(self) -> None:
+        for future in self._futures.values():
+            _over(future)
 
     def _hear(self, said: bytes) -> None:
         future = self._futures.get(said[:RECEIVE_SIZE])
