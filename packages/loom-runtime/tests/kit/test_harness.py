@@ -36,7 +36,8 @@ def test_leases_last_long_by_a_tests_clock_and_as_wanted_in_real_time(tmp_path: 
 
 def arguments_of(pid: int) -> str:
     """What everybody on the machine sees of a process."""
-    return subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
+    command = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="this platform has no ps")

@@ -27,16 +27,18 @@ async def drive_journal(
     calls: int = 40,
     fencing: bool = True,
     cancel: float = 0.05,
+    prefix: str = "c",
 ) -> None:
     """Let every client make ``calls`` calls, all at once, on ``streams``, which nobody has written before.
 
     They append behind the head that they believe in, repeat earlier appends, read, snapshot and trim; some carry a
     higher or a lower fence (with ``fencing``), and a share ``cancel`` of the calls is cancelled half way. What each
-    client does next depends on ``seed`` and on the answers that it got.
+    client does next depends on ``seed`` and on the answers that it got. Entry ids begin with ``prefix``: other loads on
+    the same streams need another.
     """
     await asyncio.gather(
         *(
-            _Client(f"c{n}", client, streams, random.Random(f"{seed}-{n}"), fencing, cancel).run(calls)
+            _Client(f"{prefix}{n}", client, streams, random.Random(f"{seed}-{n}"), fencing, cancel).run(calls)
             for n, client in enumerate(clients)
         )
     )

@@ -27,17 +27,18 @@ async def drive_locks(
     calls: int = 40,
     pass_time: Callable[[float], Awaitable[None]] | None = None,
     cancel: float = 0.05,
+    wait: bool = True,
 ) -> None:
     """Let every client make about ``calls`` calls, all at once, on ``names``, which nobody has locked before.
 
-    At the first of the names everybody waits for the lock, at the others nobody does. Leases last ``ttl`` seconds, of
-    which ``pass_time``, if it is given, lets some go by now and then, so that leases end. Clients renew and give back
-    the leases that they have, and try to with those that they had; a share ``cancel`` of the attempts to take a lock is
-    cancelled half way. What each client does next depends on ``seed`` and on the answers that it got.
+    With ``wait`` everybody waits for the lock at the first of the names; at the others nobody does. Leases last ``ttl``
+    seconds, of which ``pass_time``, if it is given, lets some go by now and then, so that leases end. Clients renew and
+    give back the leases that they have, and try to with those that they had; a share ``cancel`` of the attempts to take
+    a lock is cancelled half way. What each client does next depends on ``seed`` and on the answers that it got.
     """
     running = asyncio.gather(
         *(
-            _Client(client, names, ttl, random.Random(f"{seed}-{n}"), pass_time, cancel).run(calls)
+            _Client(client, names, ttl, random.Random(f"{seed}-{n}"), pass_time, cancel, wait).run(calls)
             for n, client in enumerate(clients)
         )
     )
@@ -57,9 +58,11 @@ class _Client:
         dice: random.Random,
         pass_time: Callable[[float], Awaitable[None]] | None,
         cancel: float,
+        wait: bool,
     ) -> None:
         self.locks = locks
         self.names = names
+        self.waited = names[0] if wait else None
         self.ttl = ttl
         self.dice = dice
         self.pass_time = pass_time
@@ -85,7 +88,7 @@ class _Client:
     async def take(self, name: str) -> None:
         if self.past and self.dice.random() < 0.15:
             await self.misuse(self.dice.choice(self.past[-4:]))
-        waits = name == self.names[0]
+        waits = name == self.waited
         # A lease that is taken by a call without an answer stays until it ends: nobody is to wait for that.
         cancelled = not waits and self.turns.to_cancel()
 

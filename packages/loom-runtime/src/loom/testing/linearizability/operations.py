@@ -68,14 +68,26 @@ class Flight:
 
 
 class History:
-    """What all clients did. ``now`` tells the adapter's clock; the order of events is that of the calls made here.
+    """What all clients did, in one event loop.
 
-    Used from one event loop.
+    Args:
+        now: the adapter's clock, in Unix seconds.
+        tick: gives each beginning and each end its place among all events. The order of the calls made here, unless the
+            histories of several processes are to be put together: ``time.monotonic`` is one clock for a whole machine.
+        log: is told of each operation when it begins, as one without an answer, and when it has ended; for histories
+            that must outlive their process.
     """
 
-    def __init__(self, now: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float] = lambda: 0.0,
+        *,
+        tick: Callable[[], float] | None = None,
+        log: Callable[[Operation], None] = lambda operation: None,
+    ) -> None:
         self._now = now
-        self._events = itertools.count(1)
+        self._tick = tick or map(float, itertools.count(1)).__next__
+        self._log = log
         self.operations: list[Operation] = []
         """Every operation that has ended, in the order of their ends."""
 
@@ -88,7 +100,7 @@ class History:
         A ``PortError`` that leaves the block is its answer, unless it is a StoreUnavailableError: then the call had no
         effect and is not recorded, or with ``unknown=True`` has no answer. One that was cancelled has none either.
         """
-        invoked, began = float(next(self._events)), self._now()
+        invoked, began = self._tick(), self._now()
         flight = Flight(
             [
                 Operation(
@@ -98,6 +110,8 @@ class History:
                 for key, given in zip(keys, arguments, strict=True)
             ]
         )  # fmt: skip
+        for operation in flight.operations:
+            self._log(operation)
         try:
             yield flight
         except asyncio.CancelledError:
@@ -114,14 +128,15 @@ class History:
         self._end(flight)
 
     def _end(self, flight: Flight) -> None:
-        returned, ended = float(next(self._events)), self._now()
+        returned, ended = self._tick(), self._now()
         for operation in flight.operations:
             if isinstance(operation.result, StoreUnavailableError) and not operation.result.unknown:
                 continue
             if operation.result is UNKNOWN or isinstance(operation.result, StoreUnavailableError):
                 self.operations.append(msgspec.structs.replace(operation, result=UNKNOWN))
-            else:
-                self.operations.append(msgspec.structs.replace(operation, returned=returned, ended=ended))
+                continue
+            self.operations.append(msgspec.structs.replace(operation, returned=returned, ended=ended))
+            self._log(self.operations[-1])
 
     def by_key(self) -> dict[str, list[Operation]]:
         """The operations of each key, in the order in which they began."""

@@ -7,8 +7,10 @@ import asyncio
 from ...errors import JournalConflictError
 from ...plugins.spec import Durability, Reach
 from ...ports.journal import Append, Head, JournalStore, Snapshot
+from ..linearizability import JournalModel, check
 from .base import Harness, Suite, scenario
 from .child import report, run_child
+from .histories import journal_histories
 
 __all__ = ["JournalCrashSuite"]
 
@@ -85,6 +87,12 @@ class JournalCrashSuite(Suite[JournalStore]):
             assert [entry.seq for entry in entries] == list(range(head.snapshot_seq + 1, head.seq + 1))
             assert entry_id in [entry.entry_id for entry in entries]
             assert entries[-1].entry_id == head.entry_id
+
+    @scenario(reach=Reach.HOST, url=True)
+    async def test_histories_of_processes_are_linearizable(self, h: H) -> None:
+        """Also when one of the processes is killed: what it had been told stays true."""
+        for verdict in check(await journal_histories(h), JournalModel()):
+            assert verdict.linearizable, str(verdict)
 
     @scenario(reach=Reach.HOST, url=True)
     async def test_processes_that_race_win_each_position_once(self, h: H) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ...plugins.spec import Durability, Feature, Reach
 from ...ports.lock import LockManager
+from ..linearizability import LockModel, check
 from .base import Harness, Suite, scenario
 from .child import report, run_child
+from .histories import lock_histories
 
 __all__ = ["LockCrashSuite"]
 
@@ -46,6 +48,13 @@ class LockCrashSuite(Suite[LockManager]):
         lease = await (await h.reopen()).acquire("l", h.unit)
         assert lease is not None
         assert lease.token > tokens[-1]
+
+    @scenario(reach=Reach.HOST, url=True)
+    async def test_histories_of_processes_are_linearizable(self, h: H) -> None:
+        """Also when one of the processes is killed: its leases stay until they end."""
+        model = LockModel(fencing=Feature.FENCING in self.features)
+        for verdict in check(await lock_histories(h), model):
+            assert verdict.linearizable, str(verdict)
 
     @scenario(reach=Reach.HOST, url=True)
     async def test_processes_exclude_each_other_and_hand_over(self, h: H) -> None:
