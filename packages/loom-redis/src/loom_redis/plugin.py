@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from loom.plugins import AdapterSpec, Durability, Feature, PortName, Reach, hookimpl
 
-__all__ = ["loom_register_adapters"]
+__all__ = ["loom_guard_rules", "loom_register_adapters"]
 
 _SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix")
 
@@ -40,6 +41,14 @@ _BULLMQ = AdapterSpec(
 def loom_register_adapters() -> Iterable[AdapterSpec]:
     """Every port but blobs under every scheme of Redis, and queues under that of BullMQ."""
     return _specs()
+
+
+@hookimpl
+def loom_guard_rules() -> Iterable[Any]:
+    """Rules that look at the live server; the driver is imported when one finds something of ours opened."""
+    from .guard import redis_rules
+
+    return redis_rules()
 
 
 def _specs() -> Iterator[AdapterSpec]:
