@@ -192,7 +192,7 @@ async def test_short_waits_end_in_a_lease_or_in_nothing(redis_url: str) -> None:
 
         async def enter(n: int) -> None:
             nonlocal inside, got, in_vain
-            for round_ in range(20):
+            for round_ in range(40):
                 client = (one, two)[n % 2]
                 lease = await client.acquire("l", 60, wait=0.002 * ((n + round_) % 8))
                 if lease is None:

@@ -14,6 +14,7 @@ from loom.plugins import AdapterContext, LoomURL
 from loom.ports import Lease, LockManager
 from loom.ports.port import check_key
 
+from .adapter import RedisFacts
 from .channel import Argument
 from .client import Redis, redis_from_url
 from .lock_line import LockLine, Waiter
@@ -25,7 +26,7 @@ _SCRIPT = load_script("lock")
 _READ = load_script("lock", writes=False)
 
 
-class RedisLockManager(LockManager):
+class RedisLockManager(RedisFacts, LockManager):
     """A LockManager for a fleet.
 
     Each operation is one script. Waiters of all hosts stand in one line, in the order in which they came; whoever
@@ -118,7 +119,6 @@ class RedisLockManager(LockManager):
             except BaseException:
                 self._leave(name, holder, ttl)
                 raise
-            waiter.taken = bool(given)
         return _lease(name, given) if given else None
 
     def _open_line(self, name: str) -> LockLine:

@@ -33,7 +33,6 @@ class Waiter:
         self.holder = holder
         self.ttl = float(ttl)
         self.ticket: bytes = b""
-        self.taken = False
         self.got_it = False
         self.given: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
