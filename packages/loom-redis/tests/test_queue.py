@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from loom.clock import Clock
+from loom.errors import StoreUnavailableError
 from loom.plugins import AdapterContext, LoomURL
 from loom.ports import MessageQueue, OutgoingMessage, QueueDepth
 from loom.testing import ManualClock
@@ -284,3 +285,30 @@ async def test_a_closed_queue_leaves_no_waiter_behind_on_a_shared_connection(red
     await other.send(message("m"))
     assert [delivery.id for delivery in await other.receive(["q"])] == ["m"]
     await other.close()
+
+
+async def test_a_full_memory_refuses_and_nothing_is_half_written(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, settings=(("maxmemory", "8mb"),)) as server:
+        async with connect(server.url) as queue:
+            sent = 0
+
+            async def fill_up() -> None:
+                nonlocal sent
+                for n in range(1000):
+                    batch = [message(f"{n}/{m}", group=f"g{m % 7}", body=b"x" * 2000) for m in range(20)]
+                    assert await queue.send_many(batch) == [True] * 20
+                    sent += 20
+
+            with pytest.raises(StoreUnavailableError, match="memory is full") as caught:
+                await fill_up()
+            assert not caught.value.unknown
+            assert await queue.depth("q") == QueueDepth(ready=sent)
+            with pytest.raises(StoreUnavailableError, match="memory is full"):
+                await queue.receive(["q"], limit=9)
+            assert await queue.depth("q") == QueueDepth(ready=sent), "nothing was leased"
+            server.command("CONFIG", "SET", "maxmemory", "64mb")
+            received = 0
+            while batch := await queue.receive(["q"], limit=100):
+                assert await queue.ack(batch) == [True] * len(batch)
+                received += len(batch)
+            assert received == sent
