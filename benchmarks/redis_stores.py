@@ -1,7 +1,7 @@
 """The stores on Redis beside what is underneath: a redis-server of the benchmark's own, on one machine.
 
-Raw limits of the same run: the journal's script for single appends, packed beforehand, over a blocking socket with 200
-in flight; and the lock of redis-py.
+Raw limits of the same run: the journal's script for single appends over a blocking socket with 200 in flight, with the
+packing that any client has to do and nothing else; and the lock of redis-py.
 """
 
 from __future__ import annotations
@@ -53,24 +53,24 @@ def _raw_appends(server: Any, total: int) -> float:
     from loom_redis.scripts import load_script
 
     script = load_script("journal_append")
-    writes = []
+    rounds = []
     for appends in _appends(total):
-        commands = []
+        commands: list[tuple[Any, ...]] = []
         for one in appends:
             seq, head = one.expected_seq + 1, head_text(one.expected_seq + 1, one.entry_id)
             arguments = [head_text(one.expected_seq, one.expected_entry_id), head, one.fence, seq]
             entry = pack_entry(head, one.fence, one.data)
             names = [one.stream] if seq == 1 else []
             key = f"raw:journal:{{{one.stream}}}:log"
-            commands.append(pack("EVALSHA", script.sha, 2, key, "raw:names", 1, *arguments, entry, *names))
-        writes.append(b"".join(commands))
+            commands.append(("EVALSHA", script.sha, 2, key, "raw:names", 1, *arguments, entry, *names))
+        rounds.append(commands)
     reader = hiredis.Reader()
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(pack("SCRIPT", "LOAD", script.text))
         connection.recv(1 << 16)
         began = time.perf_counter()
-        for write in writes:
-            connection.sendall(write)
+        for commands in rounds:
+            connection.sendall(b"".join([pack(*command) for command in commands]))
             left = IN_FLIGHT
             while left:
                 reader.feed(connection.recv(1 << 16))
