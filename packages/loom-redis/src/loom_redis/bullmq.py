@@ -15,6 +15,7 @@ from loom.errors import ConfigurationError, StoreUnavailableError, TooLargeError
 from loom.plugins import AdapterContext, LoomURL
 from loom.ports import DeadLetter, Delivery, MessageQueue, OutgoingMessage, QueueDepth, check_key
 
+from .adapter import RedisFacts
 from .bullmq_jobs import dead_letter_of, delivery_of, job_of, raw_id
 from .bullmq_markers import LONGEST_WAIT, Markers
 from .bullmq_names import id_of, job_id, prefix_of, queue_of
@@ -34,7 +35,7 @@ _OURS = "loom-"
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
-class BullMQMessageQueue(MessageQueue):
+class BullMQMessageQueue(RedisFacts, MessageQueue):
     """A MessageQueue on BullMQ queues: workers and producers in Node use the same ones, with the package ``bullmq``.
 
     A message is a job and its id the ``jobId``. Leased messages are *active* jobs under a lock, finished ones

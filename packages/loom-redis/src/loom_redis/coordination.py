@@ -14,6 +14,7 @@ from loom.plugins import AdapterContext, LoomURL
 from loom.ports import CoordinationAdapter, Member, ShardLease, TypeLease
 from loom.ports.port import check_key
 
+from .adapter import RedisFacts
 from .channel import Argument
 from .client import Redis, redis_from_url
 from .scripts import load_script
@@ -30,7 +31,7 @@ _SHARDS_AT_ONCE = 2000
 Units = Iterable[tuple[int, str]]
 
 
-class RedisCoordinationAdapter(CoordinationAdapter):
+class RedisCoordinationAdapter(RedisFacts, CoordinationAdapter):
     """Coordination of a fleet. Members live by heartbeats within ``member_ttl``, by the server's time.
 
     Every operation is one script and so atomic: of members that race for a shard one gets it. Epochs are kept as long

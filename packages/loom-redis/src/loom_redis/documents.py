@@ -16,6 +16,7 @@ from loom.plugins import AdapterContext, LoomURL
 from loom.ports.documents import Collection, Document, DocumentStore, Operation, Page, Put, Query, check_indexed
 from loom.ports.port import check_key
 
+from .adapter import RedisFacts
 from .client import Redis, redis_from_url
 from .document_batch import Batches, Change
 from .document_keys import PartitionKeys
@@ -31,7 +32,7 @@ MAX_BATCH_BYTES = 64 * 2**20
 _CLEANED = 16
 
 
-class RedisDocumentStore(DocumentStore):
+class RedisDocumentStore(RedisFacts, DocumentStore):
     """A DocumentStore on Redis.
 
     A partition lies in one slot of a cluster, and a batch is one script. Bodies are at most 16 MiB, those of a batch

@@ -8,16 +8,18 @@ from loom.adapters.derived.idempotency import DocumentIdempotencyStore
 from loom.clock import Clock
 from loom.plugins import AdapterContext, LoomURL
 
+from .adapter import RedisFacts
 from .client import Redis, redis_from_url
 from .documents import RedisDocumentStore
 
 __all__ = ["RedisIdempotencyStore"]
 
 
-class RedisIdempotencyStore(DocumentIdempotencyStore):
+class RedisIdempotencyStore(RedisFacts, DocumentIdempotencyStore):
     """An IdempotencyStore on Redis. A key that has expired leaves nothing behind."""
 
     def __init__(self, redis: Redis, *, clock: Clock | None = None) -> None:
+        self._redis = redis
         super().__init__(RedisDocumentStore(redis, clock=clock), clock=clock, owned=True)
 
     @classmethod

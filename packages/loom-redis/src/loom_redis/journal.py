@@ -13,6 +13,7 @@ from loom.ports import Append, Appended, Head, JournalEntry, JournalStore, Snaps
 from loom.ports.journal import conflict
 from loom.ports.port import check_key
 
+from .adapter import RedisFacts
 from .channel import Argument
 from .client import Redis, redis_from_url
 from .journal_records import (
@@ -53,7 +54,7 @@ _KEYS = 20_000
 """How many names of keys are remembered."""
 
 
-class RedisJournalStore(JournalStore):
+class RedisJournalStore(RedisFacts, JournalStore):
     """A JournalStore on Redis, as durable as the server's append-only file and ``wait_replicas`` make it.
 
     Appends of one call are one script; on a cluster one for each stream, all under way at once. A connection that is

@@ -25,6 +25,7 @@ from loom.plugins import AdapterContext, LoomURL
 from loom.ports import DeadLetter, Delivery, MessageQueue, OutgoingMessage, QueueDepth
 from loom.ports.port import check_key
 
+from .adapter import RedisFacts
 from .channel import Argument
 from .client import Redis, redis_from_url
 from .queue_receiver import Receiver
@@ -41,7 +42,7 @@ _BYTES = 1 << 22
 """After how many bytes a script is full."""
 
 
-class RedisMessageQueue(MessageQueue):
+class RedisMessageQueue(RedisFacts, MessageQueue):
     """A MessageQueue on Redis, ordered within a group, as durable as the server's append-only file makes it.
 
     Sends, begins and acks of one moment share a script. A connection that is lost in the middle of a call is no

@@ -8,16 +8,18 @@ from loom.adapters.derived.state import DocumentStateStore
 from loom.clock import Clock
 from loom.plugins import AdapterContext, LoomURL
 
+from .adapter import RedisFacts
 from .client import Redis, redis_from_url
 from .documents import RedisDocumentStore
 
 __all__ = ["RedisStateStore"]
 
 
-class RedisStateStore(DocumentStateStore):
+class RedisStateStore(RedisFacts, DocumentStateStore):
     """A StateStore on Redis."""
 
     def __init__(self, redis: Redis, *, clock: Clock | None = None) -> None:
+        self._redis = redis
         super().__init__(RedisDocumentStore(redis, clock=clock), clock=clock, owned=True)
 
     @classmethod
