@@ -193,3 +193,14 @@ async def test_certain_refusals_after_an_unknown_one_make_nothing_certain(memory
         await app.actor(Account, "a").deposit(5)
     plan.calm()
     assert await app.actor(Account, "a").balance() == (5 if first is Fault.LOST_ACK else 0)
+
+
+async def test_a_request_that_can_not_be_given_back_at_once_is_given_back_soon(place: Place) -> None:
+    """Not only when its lease is over, half a minute later: the queue was full for a moment."""
+    plan = FaultPlan().at("begin", 1, Fault.REFUSED)
+    for nth in (1, 2, 3):
+        plan.at("nack", nth, Fault.REFUSED)
+    await place.open(Account, plans={"queue": plan})
+    async with place.make(Account).client() as client, asyncio.timeout(10):
+        assert await client.actor(Account, "a").deposit(1) == 1
+    assert [what for what, _ in plan.happened] == ["begin", "nack", "nack", "nack"]

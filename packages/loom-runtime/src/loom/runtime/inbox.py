@@ -106,10 +106,23 @@ class Inbox:
             self._settler = self._host.background.spawn(self._settle(), "loom settle")
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
-        """Give a message back after a failure that was reported."""
+        """Give a message back after a failure that was reported.
+
+        A queue that can't take it back now is asked again until the lease is over; then the message comes by itself.
+        """
         self._outstanding.pop(delivery.receipt, None)
         self._given_back.add(delivery.id)
-        await self._host.queue.nack(delivery, delay=delay)
+        host, pause = self._host, 0.05
+        while True:
+            try:
+                await host.queue.nack(delivery, delay=delay)
+                return
+            except Exception as error:
+                if host.clock.now() + pause >= delivery.lease_until:
+                    _log.warning("loom: %s can't be given back and comes when its lease ends: %s", delivery.id, error)
+                    return
+                await host.clock.sleep(pause)
+                pause = min(pause * 2, 1.0)
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Give a message up."""
