@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from loom.environment import is_loopback
 from loom.guard import DURABLE_PORTS, Finding, GuardConfig, GuardRule, PortConfig
-from loom.plugins import Durability
+from loom.plugins import PORTS, Durability
 
 if TYPE_CHECKING:
     from .client import Redis
@@ -23,12 +23,16 @@ _LEAST_VERSION = (6, 2)
 class RedisRule(GuardRule):
     """A rule about each server under each durable port that rests on Redis. Looks only at what was opened."""
 
+    once: ClassVar[bool] = False
+    """Whether one finding does for all ports of a deployment: it is told of the first."""
+
     async def check(self, config: GuardConfig) -> Iterable[Finding]:
         findings: list[Finding] = []
+        told: set[int] = set()
         known: dict[int, list[ServerFacts]] = {}
-        for name in sorted(DURABLE_PORTS):
+        for name in (port for port in PORTS if port in DURABLE_PORTS):
             port, redis = config.ports.get(name), redis_of(config.adapters.get(name))
-            if port is None or redis is None:
+            if port is None or redis is None or id(redis) in told:
                 continue
             if id(redis) not in known:
                 from .facts import server_facts  # only now: who has no Redis needs no driver
@@ -38,6 +42,8 @@ class RedisRule(GuardRule):
             for server in known[id(redis)]:
                 if found := list(self.judge(port, redis, server)):
                     findings += found
+                    if self.once:
+                        told.add(id(redis))
                     break
         return findings
 
@@ -103,6 +109,7 @@ class ReplicaRule(RedisRule):
     """Whether anybody else has a copy."""
 
     code = "redis-replicas"
+    once = True
     severity = "warn"
     summary = "no replica is connected, or writes are acknowledged before one has them"
     remedy = "add a replica, and ?wait_replicas=1 so that a failover loses nothing that was acknowledged"
@@ -132,6 +139,7 @@ class OpenRule(RedisRule):
     """Whether whoever reaches the server is let in."""
 
     code = "redis-open"
+    once = True
     severity = "warn"
     summary = "the default user needs no password, and the server is not on this machine"
     remedy = "give it a password (requirepass, or ACL SETUSER default off) and a user of its own to Loom"
@@ -145,6 +153,7 @@ class CoverageRule(RedisRule):
     """Whether a cluster with a hole goes on."""
 
     code = "redis-coverage"
+    once = True
     severity = "warn"
     summary = "a cluster stops as a whole when one slot has no master (cluster-require-full-coverage yes)"
     remedy = "CONFIG SET cluster-require-full-coverage no: actors on the other masters go on"
