@@ -67,7 +67,10 @@ def detect_environment(
 
 
 def _local(host: str) -> bool:
-    host = host.rsplit(":", 1)[0] if host.count(":") == 1 else host
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -17,8 +17,8 @@ _ENCRYPTED: dict[str, str] = {
     "ws": "wss://",
     "redis": "rediss://",
     "bullmq": "TLS (rediss, or ?tls=true where the adapter has it)",
-    "redis+sentinel": "TLS (?tls=true where the adapter has it)",
-    "redis+cluster": "TLS (?tls=true where the adapter has it)",
+    "redis+sentinel": "rediss+sentinel://",
+    "redis+cluster": "rediss+cluster://",
 }
 """Schemes that say plain text, and what to use instead."""
 

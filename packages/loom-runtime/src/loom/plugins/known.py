@@ -28,7 +28,7 @@ KNOWN_PACKAGES: tuple[KnownPackage, ...] = (
     KnownPackage(
         distribution="loom-redis",
         scheme="redis",
-        also=("rediss", "unix", "redis+sentinel", "redis+cluster", "bullmq"),
+        also=("rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "bullmq"),
         ports=("journal", "queue", "locks", "documents", "state", "idempotency", "coordination", "registry"),
         durability=Durability.MACHINE,
     ),
