@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from loom.testing.suites.queue import MessageQueueSuite
 from loom_redis.plugin import loom_register_adapters
 from loom_redis.proxy import LossyProxy
 from loom_redis.queue import RedisMessageQueue
-from loom_redis.testing import RedisServer
+from loom_redis.testing import RedisCluster, RedisServer
 
+_numbers = itertools.count(1)
 MODEL = settings(max_examples=40, stateful_step_count=40, deadline=None)
 
 
@@ -53,18 +55,18 @@ def test_it_agrees_with_the_model(fresh_url: Callable[[], str]) -> None:
     run_state_machine_as_test(queue_machine(lambda clock: connect(fresh_url(), clock)), settings=MODEL)
 
 
-class TestWithASlotForEachQueue(TestRedisMessageQueue):
-    """As on a cluster: a script sees the keys of one queue only."""
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    with RedisCluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
 
-    def harness(self, tmp_path: Path) -> Harness[MessageQueue]:
-        clock = ManualClock()
 
-        def separate() -> RedisMessageQueue:
-            queue = connect(self.url, clock)
-            queue._scripts.one_slot = False
-            return queue
+class TestOnACluster(TestRedisMessageQueue):
+    """Three masters: a script sees the keys of one queue only, and whoever waits is told by any of them."""
 
-        return Harness(separate, clock=clock)
+    @pytest.fixture(autouse=True)
+    def _server(self, cluster: RedisCluster) -> None:
+        self.url = f"{cluster.url}?namespace=queue-{next(_numbers)}"
 
 
 def message(
