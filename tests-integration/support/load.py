@@ -26,12 +26,13 @@ class Load:
 
     A caller starts its calls to one account in the order of their numbers and has up to ``window`` of them in flight.
     Without ``careful`` a call that fails fails the test. With it, the call is repeated under its key until it is
-    answered; its caller is then no longer asked to keep order there, for it was itself who called late.
+    answered; its caller is then no longer asked to keep order there, for it was itself who called late. Without
+    ``ordered`` none is.
     """
 
     def __init__(
         self, place: Place, *, callers: int = 3, accounts: int = 8, window: int = 3, careful: bool = False,
-        prefix: str = "account",
+        ordered: bool = True, prefix: str = "account",
     ) -> None:  # fmt: skip
         self.place = place
         self.accounts = [f"{prefix}-{n}" for n in range(accounts)]
@@ -42,6 +43,7 @@ class Load:
         self._callers = [f"{prefix}-caller-{n}" for n in range(callers)]
         self._window = window
         self._careful = careful
+        self._ordered = ordered
         self._stop = asyncio.Event()
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -94,7 +96,8 @@ class Load:
             assert not lost, f"{name}: acknowledged and lost: {lost}"
             other = {k: v for k, v in answers.items() if decode(stored[k].result or b"\xc0") != v}
             assert not other, f"{name}: the journal has other answers than {other}"
-            journal.in_order(name, besides={caller for caller, account, _ in self.errors if account == name})
+            if self._ordered:
+                journal.in_order(name, besides={caller for caller, account, _ in self.errors if account == name})
             for key in answers:
                 target, amount = self._asked[name, key]
                 balances[name] += -amount if target else amount
