@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,3 +114,18 @@ async def test_facts(tmp_path: Path) -> None:
     assert "up to a second" in facts["persistence"]
     assert facts["scripts"] == "run"
     assert "appendfsync always" in facts["to change"]
+
+
+def test_rules_over_other_backends_import_no_driver() -> None:
+    code = (
+        "import asyncio, sys\n"
+        "from loom.guard import GuardConfig, PortConfig\n"
+        "from loom_redis.plugin import loom_guard_rules, loom_register_adapters\n"
+        "list(loom_register_adapters())\n"
+        "port = PortConfig(port='journal', source='x')\n"
+        "config = GuardConfig(ports={'journal': port}, adapters={'journal': object()})\n"
+        "for rule in loom_guard_rules():\n"
+        "    assert not list(asyncio.run(rule.check(config)))\n"
+        "assert not {'redis', 'hiredis', 'loom_redis.client'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

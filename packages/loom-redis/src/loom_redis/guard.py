@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -165,6 +166,8 @@ class CoverageRule(RedisRule):
 
 def redis_of(adapter: Any) -> Redis | None:
     """The Redis under an adapter of this package, or under the documents that it is made over."""
+    if "loom_redis.client" not in sys.modules:
+        return None  # then nothing of ours was opened, and who uses another backend needs no driver
     from .client import Redis
 
     for holder in (adapter, getattr(adapter, "_documents", None)):
