@@ -68,8 +68,8 @@ class TestLocks(LockManagerSuite):
         self.options = options
 
     def harness(self, tmp_path: Path) -> Harness[LockManager]:
-        clock = ManualClock()
-        return Harness(lambda: RedisLockManager(OneNode(self.options), clock=clock), clock=clock)
+        clock, redis = ManualClock(), OneNode(self.options)  # one connection, as in test_locks.py
+        return Harness(lambda: RedisLockManager(redis, clock=clock), clock=clock)
 
 
 class TestCoordination(CoordinationSuite):
