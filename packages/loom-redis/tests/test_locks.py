@@ -60,8 +60,8 @@ class TestRedisLockManagerByATestsClock(LockManagerSuite):
         self.url = redis_url
 
     def harness(self, tmp_path: Path) -> Harness[LockManager]:
-        # The clients share a connection: a call tells the time at which it was sent, and by connections of their own one
-        # could overtake another while the test moves the clock.
+        # The clients share a connection: a call tells the time at which it was sent, and by connections of their own
+        # one could overtake another while the test moves the clock.
         clock, url = ManualClock(), LoomURL.parse(self.url)
         context = AdapterContext(clock)
         return Harness(lambda: RedisLockManager.from_url(url, context), clock=clock, url=self.url)
