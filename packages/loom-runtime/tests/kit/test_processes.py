@@ -62,6 +62,7 @@ def test_only_a_kill_tells_a_store_that_flushes_when_it_is_closed(
     assert failing(UnderTest, tmp_path, leave_out={HOLDS_ALL}) == kills
 
 
+@pytest.mark.slow
 def test_only_histories_of_processes_tell_a_journal_that_is_right_within_one(
     late: Callable[[str], Any], tmp_path: Path
 ) -> None:
