@@ -12,13 +12,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from loom.ports import ShardLease
 from loom.runtime.messages import actor_stream, shard_of
 
 from .places import Place
 from .process import Worker, eventually
 from .reading import coordination_of
 
-__all__ = ["SHARDS", "Keeper", "account_of", "hosts", "owned", "owner_of", "pause", "shared_out", "unlock"]
+__all__ = [
+    "SHARDS",
+    "Keeper",
+    "account_of",
+    "hosts",
+    "leases",
+    "owned",
+    "owner_of",
+    "pause",
+    "pid_of",
+    "shared_out",
+    "unlock",
+]
 
 SHARDS = 16
 """The shards of the bank's fleet; see ``make_app``."""
@@ -62,13 +75,18 @@ class Keeper:
                 self.deaths += 1
 
 
+async def leases(url: str) -> dict[int, ShardLease]:
+    """Every owned shard."""
+    async with coordination_of(url) as coordination:
+        return await coordination.owners()
+
+
 async def owned(url: str) -> dict[int, set[int]]:
     """The shards of each process id."""
-    async with coordination_of(url) as coordination:
-        found: dict[int, set[int]] = {}
-        for shard, lease in (await coordination.owners()).items():
-            found.setdefault(_pid(lease.owner), set()).add(shard)
-        return found
+    found: dict[int, set[int]] = {}
+    for shard, lease in (await leases(url)).items():
+        found.setdefault(pid_of(lease.owner), set()).add(shard)
+    return found
 
 
 async def shared_out(url: str, workers: Iterable[Worker], shards: int = SHARDS) -> str:
@@ -127,5 +145,6 @@ def _locked_by(pid: int) -> list[int]:
     return [int(words[5].rpartition(":")[2]) for words in lines if len(words) > 5 and words[4] == str(pid)]
 
 
-def _pid(member: str) -> int:
+def pid_of(member: str) -> int:
+    """The process id of a member of the fleet."""
     return int(member.rsplit("-", 2)[1])
