@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from loom.environment import is_loopback
 from loom.errors import ConfigurationError
 from loom.plugins import LoomURL
-from loom_redis.options import RedisOptions
+from loom.plugins.known import package_for
+from loom_redis.options import MODES, RedisOptions
+from loom_redis.plugin import loom_register_adapters
 
 
 def _options(url: str) -> RedisOptions:
@@ -69,3 +72,21 @@ def test_no_credentials_in_errors() -> None:
     with pytest.raises(ConfigurationError) as raised:
         _options("redis://me:hush@h/x")
     assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster"])
+def test_the_core_knows_what_stays_on_this_machine(scheme: str) -> None:
+    assert is_loopback(LoomURL.parse(f"{scheme}://u:p@localhost:1/0"))
+    assert is_loopback(LoomURL.parse(f"{scheme}://u:p@127.0.0.1:1,[::1]:2,localhost/m"))
+    assert not is_loopback(LoomURL.parse(f"{scheme}://u:p@localhost:1,db.example.com:2/m"))
+    assert "p@" not in str(LoomURL.parse(f"{scheme}://u:p@localhost:1,h/m"))
+
+
+def test_rich_shows_no_password() -> None:
+    assert "hush" not in str(list(_options("redis://me:hush@h").__rich_repr__()))
+
+
+def test_every_scheme_is_declared_and_known() -> None:
+    declared = {spec.scheme for spec in loom_register_adapters()}
+    assert declared == set(MODES)
+    assert all(package_for(scheme) == "loom-redis" for scheme in declared)
