@@ -34,7 +34,8 @@ class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """A message received under a lease that ends at ``lease_until`` (Unix time).
 
-    ``attempts`` counts the charges by ``begin`` in earlier deliveries. ``receipt`` is valid for this delivery only.
+    ``attempts`` counts the charges by ``begin`` in earlier deliveries. ``receipt`` is valid for this delivery
+    only, and no other delivery has it, not even of the same ``receive``.
     """
 
     queue: str

@@ -122,8 +122,11 @@ class LaneQueue:
                 return True
         return False
 
-    def take(self, limit: int, receipt: str, now: float, until: float) -> list[Message]:
-        """Lease up to ``limit`` messages, the higher priority first, then in the order of sending."""
+    def take(self, limit: int, receive: str, now: float, until: float) -> list[Message]:
+        """Lease up to ``limit`` messages, the higher priority first, then in the order of sending.
+
+        ``receive`` is unique to this call; receipts are made of it.
+        """
         taken: list[Message] = []
         behind: list[tuple[int, int, Message]] = []
         following: dict[str, Iterator[Message]] = {}
@@ -131,7 +134,7 @@ class LaneQueue:
             first = self._ready[0] if self._ready else None
             heap = behind if first is None or (behind and behind[0] < first) else self._ready
             _, _, message = heapq.heappop(heap)
-            message.state, message.receipt = State.LEASED, receipt
+            message.state, message.receipt = State.LEASED, f"{receive}-{len(taken)}"
             self.set_due(message, until)
             taken.append(message)
             if message.group:

@@ -164,12 +164,12 @@ class InMemoryMessageQueue(MessageQueue):
         # Another queue comes first each time, and each may fill an equal share before any takes more.
         self._turns += 1
         ready.rotate(-(self._turns % len(ready)))
-        receipt, until = secrets.token_hex(8), now + lease
+        receive, until = secrets.token_hex(8), now + lease
         share = max(1, limit // len(ready))
         taken: list[Message] = []
         while ready and len(taken) < limit:
             queue = ready.popleft()
-            got = queue.take(min(share, limit - len(taken)), receipt, now, until)
+            got = queue.take(min(share, limit - len(taken)), f"{receive}-{len(taken)}", now, until)
             taken += got
             if len(got) == share:
                 ready.append(queue)

@@ -8,13 +8,14 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from ...clock import Clock, SystemClock
+from ...clock import Clock
 from ...errors import TooLargeError
 from ...plugins.urls import AdapterContext, LoomURL
 from ...ports.port import check_key
 from ...ports.queue import DeadLetter, Delivery, MessageQueue, OutgoingMessage, QueueDepth
 from ..waiting import wait_for_either
 from . import queue_tables as tables
+from .adapter import SqliteAdapter
 from .database import Database, database_from_url
 
 __all__ = ["SqliteMessageQueue"]
@@ -23,19 +24,18 @@ _MAX_BODY = 999_000_000
 """SQLite's limit for one row is 1e9 bytes; the rest leaves room for the other columns."""
 
 
-class SqliteMessageQueue(MessageQueue):
+class SqliteMessageQueue(SqliteAdapter, MessageQueue):
     """A MessageQueue for the processes that share a SQLite file, ordered within a group.
 
     A receive that finds nothing only reads; it takes the write lock when there is something to lease.
     """
 
+    schema = tables.SCHEMA
     max_bytes = _MAX_BODY
 
     def __init__(self, database: Database, *, clock: Clock | None = None, dedupe_window: float = 300.0) -> None:
+        super().__init__(database, clock=clock)
         self.dedupe_window = dedupe_window
-        self._database = database
-        self._clock = clock or SystemClock()
-        self._started = False
         self._turns = 0
 
     @classmethod
@@ -43,22 +43,6 @@ class SqliteMessageQueue(MessageQueue):
         """``sqlite:///FILE?dedupe_window=SECONDS`` (default 300); see ``database_from_url`` for other options."""
         window = float(url.query.get("dedupe_window", "300"))
         return cls(database_from_url(url, context), clock=context.clock, dedupe_window=window)
-
-    async def start(self) -> None:
-        if self._started:
-            return
-        await self._database.start()
-        self._started = True
-        try:
-            await self._database.create(tables.SCHEMA)
-        except BaseException:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        if self._started:
-            self._started = False
-            await self._database.close()
 
     async def send_many(self, messages: Sequence[OutgoingMessage]) -> list[bool]:
         for message in messages:
@@ -192,7 +176,7 @@ class SqliteMessageQueue(MessageQueue):
         # Another queue comes first each time, and each may fill an equal share before any takes more.
         self._turns += 1
         turn = self._turns % len(ready)
-        receipt = secrets.token_hex(8)
+        receive = secrets.token_hex(8)
 
         def work(connection: sqlite3.Connection) -> list[Delivery]:
             now = self._clock.now()
@@ -202,7 +186,7 @@ class SqliteMessageQueue(MessageQueue):
             while waiting and len(taken) < limit:
                 name = waiting.pop(0)
                 tables.settle(connection, name, now)
-                got = tables.take(connection, name, min(share, limit - len(taken)), receipt, now, now + lease)
+                got = tables.take(connection, name, min(share, limit - len(taken)), receive, now, now + lease)
                 taken += got
                 if len(got) == share:
                     waiting.append(name)

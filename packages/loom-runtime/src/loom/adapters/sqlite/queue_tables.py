@@ -135,9 +135,12 @@ _LOOK = {
 
 
 def take(
-    connection: sqlite3.Connection, queue: str, limit: int, receipt: str, now: float, until: float
+    connection: sqlite3.Connection, queue: str, limit: int, receive: str, now: float, until: float
 ) -> list[Delivery]:
-    """Lease up to ``limit`` messages of a settled queue, the higher priority first, then in the order of sending."""
+    """Lease up to ``limit`` messages of a settled queue, the higher priority first, then in the order of sending.
+
+    ``receive`` is unique to the call; receipts are made of it.
+    """
     # A heap of what may be taken next: the ready heads, and behind each one taken the next of its lane.
     candidates: list[tuple[int, int, tuple[Any, ...]]] = []
     while not candidates:
@@ -161,14 +164,14 @@ def take(
             heapq.heappush(candidates, (-behind[3], behind[0], behind))
     connection.executemany(
         "UPDATE queue_messages SET state = 1, due = ?, receipt = ? WHERE n = ?",
-        [(until, receipt, row[0]) for row in taken],
+        [(until, f"{receive}-{row[0]}", row[0]) for row in taken],
     )
     return [
         Delivery(
-            queue=queue, id=id, body=body, group=group, priority=priority, attempts=attempts, receipt=receipt,
-            enqueued_at=enqueued_at, expires_at=expires_at, lease_until=until,
+            queue=queue, id=id, body=body, group=group, priority=priority, attempts=attempts,
+            receipt=f"{receive}-{n}", enqueued_at=enqueued_at, expires_at=expires_at, lease_until=until,
         )
-        for _, id, group, priority, attempts, enqueued_at, expires_at, body in taken
+        for n, id, group, priority, attempts, enqueued_at, expires_at, body in taken
     ]  # fmt: skip
 
 

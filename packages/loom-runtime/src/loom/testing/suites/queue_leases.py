@@ -33,6 +33,14 @@ class QueueLeaseSuite(Suite[MessageQueue]):
         assert again.receipt != lost.receipt
 
     @scenario()
+    async def test_every_delivery_has_a_receipt_of_its_own(self, h: QueueHarness) -> None:
+        await send(h.adapter, ["1", "2", "3"], group="g")
+        await send(h.adapter, ["4", "5"])
+        await send(h.adapter, ["1", "2"], queue="r")
+        received = await h.adapter.receive(["q", "r"], limit=10)
+        assert len({delivery.receipt for delivery in received}) == len(received) >= 3
+
+    @scenario()
     async def test_whoever_lost_the_lease_can_do_nothing(self, h: QueueHarness) -> None:
         await send(h.adapter, ["m"])
         [lost] = await h.adapter.receive(["q"], lease=h.unit)
