@@ -31,9 +31,7 @@ def conformance(
     ] = False,
     unit: Annotated[
         float | None,
-        typer.Option(
-            "--unit", metavar="SECONDS", min=0.01, help="How long leases last by real time (0.5)."
-        ),
+        typer.Option("--unit", metavar="SECONDS", min=0.01, help="How long leases last by real time (0.5)."),
     ] = None,
 ) -> None:
     """Run the conformance suites on URLs and report what each adapter declares: proven, broken, undeclared, untested.
