@@ -6,18 +6,18 @@ import itertools
 import secrets
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
-from ...clock import Clock, SystemClock
+from ...clock import Clock
 from ...errors import PortError, TooLargeError
-from ...plugins.urls import AdapterContext, LoomURL
 from ...ports.documents import Collection, Document, DocumentStore, Operation, Page, Put, Query, check_indexed
 from ...ports.port import check_key
 from .. import document_rules as rules
 from . import document_tables as tables
-from .database import Database, database_from_url
+from .adapter import SqliteAdapter
+from .database import Database
 
 __all__ = ["SqliteDocumentStore"]
 
@@ -45,7 +45,7 @@ class _Batch(msgspec.Struct, frozen=True):
         return [change.document for change in self.changes]
 
 
-class SqliteDocumentStore(DocumentStore):
+class SqliteDocumentStore(SqliteAdapter, DocumentStore):
     """A DocumentStore in one SQLite file, shared by the processes of a host.
 
     Batches that wait at the same moment share one transaction and so one fsync; puts without a condition share one
@@ -55,28 +55,11 @@ class SqliteDocumentStore(DocumentStore):
     max_bytes = rules.MAX_BODY_BYTES
 
     def __init__(self, database: Database, *, clock: Clock | None = None) -> None:
-        self._database = database
-        self._clock = clock or SystemClock()
-        self._started = False
+        super().__init__(database, clock=clock)
         self._collections: dict[str, Collection] = {}
         self._prune_at: dict[str, float] = {}
         self._prefix = secrets.token_hex(8)
         self._writes = itertools.count(1)
-
-    @classmethod
-    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
-        """``sqlite:///loom.db``; see ``database_from_url``."""
-        return cls(database_from_url(url, context), clock=context.clock)
-
-    async def start(self) -> None:
-        if not self._started:
-            await self._database.start()
-            self._started = True
-
-    async def close(self) -> None:
-        if self._started:
-            self._started = False
-            await self._database.close()
 
     async def ensure(self, collections: Sequence[Collection]) -> None:
         for collection in collections:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-from ...clock import Clock
 from ...errors import CorruptEntryError, InvalidKeyError, JournalError, JournalGapError, PortError, TooLargeError
-from ...plugins.urls import AdapterContext, LoomURL
 from ...ports.journal import Append, Appended, Head, JournalEntry, JournalStore, Snapshot, conflict
 from ...ports.port import check_key
-from .database import Database, database_from_url
+from .adapter import SqliteAdapter
 
 __all__ = ["SqliteJournalStore"]
 
@@ -64,39 +62,14 @@ def _pieces(items: list[T]) -> Iterator[list[T]]:
         start += size
 
 
-class SqliteJournalStore(JournalStore):
+class SqliteJournalStore(SqliteAdapter, JournalStore):
     """A JournalStore in a SQLite file, durable against the loss of power with ``synchronous=FULL``.
 
     Appends that wait at the same moment share one transaction and a handful of statements.
     """
 
+    schema = _SCHEMA
     max_bytes = _MAX_DATA
-
-    def __init__(self, database: Database, *, clock: Clock | None = None) -> None:
-        """``clock`` is accepted as every adapter accepts it; a journal asks nobody for the time."""
-        self._database = database
-        self._started = False
-
-    @classmethod
-    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
-        """``sqlite:///FILE``; see ``database_from_url`` for the options."""
-        return cls(database_from_url(url, context), clock=context.clock)
-
-    async def start(self) -> None:
-        if self._started:
-            return
-        await self._database.start()
-        self._started = True
-        try:
-            await self._database.create(_SCHEMA)
-        except BaseException:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        if self._started:
-            self._started = False
-            await self._database.close()
 
     async def facts(self) -> dict[str, str]:
         return await self._database.facts()

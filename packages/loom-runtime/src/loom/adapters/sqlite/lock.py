@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import secrets
 import sqlite3
-from typing import Self
 
 import msgspec
 
-from ...clock import Clock, SystemClock
+from ...clock import Clock
 from ...errors import LockLostError, PortError
-from ...plugins.urls import AdapterContext, LoomURL
 from ...ports.lock import Lease, LockManager
 from ...ports.port import check_key
 from ..waiting import WaitingLines, wait_for_either
-from .database import Database, database_from_url
+from .adapter import SqliteAdapter
+from .database import Database
 
 __all__ = ["SqliteLockManager"]
 
@@ -31,37 +30,18 @@ _TAKE = """INSERT INTO locks VALUES (:name, 1, :holder, :expires_at)
 _MOVE_END = "UPDATE locks SET expires_at = ? WHERE name = ? AND holder = ? AND expires_at > ?"
 
 
-class SqliteLockManager(LockManager):
+class SqliteLockManager(SqliteAdapter, LockManager):
     """A LockManager for the processes that share a SQLite file."""
 
+    schema = _SCHEMA
+
     def __init__(self, database: Database, *, clock: Clock | None = None) -> None:
-        self._database = database
-        self._clock = clock or SystemClock()
+        super().__init__(database, clock=clock)
         self._lines = WaitingLines()
-        self._started = False
         self._abandoned: set[asyncio.Task[None]] = set()
 
-    @classmethod
-    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
-        """``sqlite:///FILE``; see ``database_from_url`` for the options."""
-        return cls(database_from_url(url, context), clock=context.clock)
-
-    async def start(self) -> None:
-        if self._started:
-            return
-        await self._database.start()
-        self._started = True
-        try:
-            await self._database.create(_SCHEMA)
-        except BaseException:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        if self._started:
-            self._started = False
-            await asyncio.gather(*self._abandoned, return_exceptions=True)
-            await self._database.close()
+    async def _finish(self) -> None:
+        await asyncio.gather(*self._abandoned, return_exceptions=True)
 
     async def acquire(self, name: str, ttl: float, *, wait: float = 0.0) -> Lease | None:
         _check(name, ttl)
