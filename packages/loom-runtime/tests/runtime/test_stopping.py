@@ -77,3 +77,27 @@ async def test_a_host_that_drains_stays_alive_until_it_has_left(memory: Place) -
     gate.set()
     assert await call == "done"
     await closing
+
+
+async def test_actors_clean_up_beside_one_another_when_their_host_stops(memory: Place) -> None:
+    """One after the other they would keep callers from the next owner: for minutes where there are thousands."""
+    cleaning = most = 0
+
+    class Tidy(Actor[None]):
+        async def touch(self) -> None: ...
+
+        async def on_deactivate(self) -> None:
+            nonlocal cleaning, most
+            cleaning += 1
+            most = max(most, cleaning)
+            await asyncio.sleep(0.05)
+            cleaning -= 1
+            if self.key == "1":
+                raise RuntimeError("the others clean up nevertheless")
+
+    app = await memory.open(Tidy)
+    for n in range(30):
+        await app.actor(Tidy, str(n)).touch()
+    await memory.close(app)
+    assert most == 30
+    assert cleaning == 0

@@ -80,7 +80,7 @@ class Host(Admission):
         self.relay = Relay(self)
         self.retention = Retention(self)
         self.recovery = Recovery(self)
-        leaving = HandOver(self)
+        self.leaving = leaving = HandOver(self)
         self.placement.on_gained = self.recovery.recover
         self.placement.on_losing = leaving.hand_over
         self.placement.types.on_gained = self.recovery.recover_types
@@ -117,8 +117,7 @@ class Host(Admission):
             async with asyncio.timeout(self.options.drain_seconds or 0.001):
                 while self.turns_running or any(cell.busy for cell in self.cells.values()):
                     await asyncio.sleep(0.005)
-        for cell in list(self.cells.values()):
-            await cell.deactivate()
+        await self.leaving.deactivate(list(self.cells.values()))
         self.cells.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(max(1.0, self.options.drain_seconds)):
