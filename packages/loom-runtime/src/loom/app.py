@@ -192,7 +192,7 @@ class Loom:
                 yield client
             finally:
                 client._closed = True
-                router.close()
+                await router.close()
 
     @property
     def sync(self) -> SyncApp:

@@ -127,7 +127,7 @@ class Host(Admission):
                 await self.committer.close()
         with suppress(Exception):
             await self.placement.leave()
-        self.router.close()
+        await self.router.close()
         await self.background.cancel()
         if self._loop is not None:
             factory = self._loop.get_task_factory()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Router"]
 
 _log = logging.getLogger("loom.router")
+_DROP_AFTER = 0.05
 
 
 class Router:
@@ -79,13 +80,17 @@ class Router:
         finally:
             self._waiting.pop(message.ticket, None)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Nobody will hear of a reply any more: whoever still waits learns that the outcome is unknown."""
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
                 future.set_exception(OutcomeUnknownError("the app stopped before a reply came; the call may still run"))
                 future.exception()
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.wait([self._listener])
+        await self._drop()
 
     def _send(self, message: Message, future: asyncio.Future[Reply]) -> None:
         """Queue the request; its reply, if one comes, ends ``future``.
@@ -116,20 +121,22 @@ class Router:
                 pause = min(pause * 2, 5.0)
 
     def _ack(self, deliveries: list[Delivery]) -> None:
-        """Drop replies that were read, beside the reading of more. One that stays is read again, and is nobody's."""
-        acking = bool(self._read)
+        """Drop replies that were read, later and together: nobody waits for that, and one that stays is nobody's."""
+        if deliveries and not self._read:
+            self._background.spawn(self._drop_later(), "loom replies read")
         self._read += deliveries
-        if self._read and not acking:
-            self._background.spawn(self._acked(), "loom replies read")
 
-    async def _acked(self) -> None:
-        while self._read:
-            read = list(self._read)
+    async def _drop_later(self) -> None:
+        await asyncio.sleep(_DROP_AFTER)
+        await self._drop()
+
+    async def _drop(self) -> None:
+        read, self._read = self._read, []
+        if read:
             try:
                 await self._queue.ack(read)
             except Exception as error:
                 _log.warning("loom: %d replies can't be dropped and come again: %s", len(read), error)
-            del self._read[: len(read)]
 
     def _resolve(self, delivery: Delivery) -> None:
         try:
