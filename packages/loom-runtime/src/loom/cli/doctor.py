@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 _DISTRIBUTIONS = ("loom-runtime", "msgspec", "pluggy", "rich", "structlog", "typer", "uuid-utils")
+_NEEDED = ("journal", "queue", "documents", "coordination")
+"""The ports without which nothing runs."""
 _LOW_DISK = 1024**3
 
 
@@ -75,7 +77,7 @@ def _installation() -> list[dict[str, Any]]:
 
 
 async def _adapters(url: str | None, toml: str | None) -> list[dict[str, Any]]:
-    from ..errors import LoomError
+    from ..errors import LoomError, UnknownSchemeError
     from ..plugins import AdapterContext, AdapterRegistry
     from ..settings import load_settings
 
@@ -101,6 +103,10 @@ async def _adapters(url: str | None, toml: str | None) -> list[dict[str, Any]]:
                 for name, seconds in ahead.items()
             ]
         except LoomError as error:
+            if isinstance(error, UnknownSchemeError) and port not in _NEEDED and port not in source.name.lower():
+                # The URL of everything need not serve what nobody may use; ``loom check`` lists it alike.
+                rows.append(_row(port, f"not served by {place.scheme}://; if it is used, set LOOM_{port.upper()}_URL"))
+                continue
             rows.append(_row(port, f"{where}: {error}", ok=False, url=str(place), source=str(source), code=error.code))
     return rows
 
