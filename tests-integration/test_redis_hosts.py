@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.bank import Account, Operation, perform
 from support.fleet import Keeper, account_of, hosts, shared_out
-from support.load import Load
+from support.load import Load, carry_out_plan
 from support.places import UrlPlace
 from support.process import eventually
 from support.shell import loom
@@ -30,13 +30,15 @@ UNLUCKY = {"crash_attempts": 1000}
 async def test_hosts_killed_in_a_loop_for_a_minute(redis_place: UrlPlace) -> None:
     """Three hosts; at random moments one of them gets SIGKILL and is started again, once in a while two at once.
 
-    No call may fail, for it waits in the queue; each happens once, and those of a caller in its order.
+    No call may fail, for it waits in the queue; each happens once, and those of a caller in its order. Beside them a
+    plan is carried out, with runs, children, signals, steps, reminders and messages.
     """
     redis_place.options.update(UNLUCKY, snapshot_every=50)
     chance, kills = random.Random(20_261_124), 0
     async with AsyncExitStack() as stack:
         running = [await stack.enter_async_context(redis_place.host()) for _ in range(3)]
         load = await stack.enter_async_context(Load(redis_place, callers=3, accounts=8, window=3))
+        planned = asyncio.ensure_future(carry_out_plan(redis_place, rounds=8))
         await load.more(100)
         until = time.monotonic() + 61
         while time.monotonic() < until:
@@ -47,6 +49,7 @@ async def test_hosts_killed_in_a_loop_for_a_minute(redis_place: UrlPlace) -> Non
             if chance.random() < 0.7:  # else the next one is killed while shards are still on their way
                 await load.more(chance.randint(1, 150))
             await asyncio.sleep(chance.uniform(0, 1.5))
+        await planned
         await load.finish()
         for worker in running:
             await worker.event("ready")

@@ -6,33 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support.bank import Account, expected_balances, perform, plan
 from support.fleet import hosts
-from support.load import Load
-from support.places import MEMBER_TTL, Place, UrlPlace
-from support.process import eventually
+from support.load import Load, carry_out_plan
+from support.places import MEMBER_TTL, UrlPlace
 
 from loom_redis.testing import RedisCluster, RedisServer, SentinelGroup
 
 pytestmark = pytest.mark.crash
-
-ROUNDS = 2
-
-
-async def the_plan(place: Place) -> None:
-    """Every way of making a turn or a run durable, carried out once."""
-
-    async def wrong() -> object:
-        journal = await place.journal()
-        return {name: journal.balance(name) for name in wanted if journal.balance(name) != wanted[name]}
-
-    wanted = expected_balances(ROUNDS)
-    async with place.client() as client:
-        for operation in plan(ROUNDS):
-            await perform(client, operation)
-        await eventually(wrong, "what the plan amounts to")
-        for account, balance in wanted.items():
-            assert await client.actor(Account, account).balance() == balance, account
 
 
 async def test_sentinel_fails_over_under_load(tmp_path: Path) -> None:
@@ -40,7 +20,7 @@ async def test_sentinel_fails_over_under_load(tmp_path: Path) -> None:
     with SentinelGroup(tmp_path) as group:
         url = f"{group.url}?wait_replicas=1&member_ttl={MEMBER_TTL}"
         async with UrlPlace.of(url, crash_attempts=1000) as place, hosts(place, 2), Load(place, careful=True) as load:
-            planned = asyncio.ensure_future(the_plan(place))
+            planned = asyncio.ensure_future(carry_out_plan(place))
             await load.more(100)
             group.master.kill()
             await load.more(2, load.accounts)
@@ -58,7 +38,7 @@ async def test_a_cluster_moves_slots_under_load(tmp_path: Path) -> None:
             hosts(place, 2),
             Load(place, callers=2, accounts=6, careful=True) as load,
         ):
-            await the_plan(place)
+            await carry_out_plan(place)
             await load.more(50)
             moved = await asyncio.to_thread(empty_a_master, cluster)
             await load.more(2, load.accounts)
@@ -92,7 +72,7 @@ async def test_a_journal_on_another_server(shared_redis: RedisServer, tmp_path: 
             hosts(place, 2) as (_, two),
             Load(place, careful=True) as load,
         ):
-            await the_plan(place)
+            await carry_out_plan(place)
             await load.more(100)
             apart.kill()
             await asyncio.sleep(0.5)
@@ -114,7 +94,7 @@ async def test_requests_on_bullmq_go_through_a_killed_host(shared_redis: RedisSe
         hosts(place, 2) as (_, two),
         Load(place, careful=True, ordered=False) as load,
     ):
-        await the_plan(place)
+        await carry_out_plan(place)
         await load.more(100)
         await two.kill()
         await load.more(2, load.accounts)

@@ -12,11 +12,11 @@ from loom import Client, LoomError
 from loom.codec import decode
 from loom.errors import CallError, NotRunningError, StoreUnavailableError
 
-from .bank import Account
+from .bank import Account, expected_balances, perform, plan
 from .places import Place
 from .process import PATIENCE, eventually
 
-__all__ = ["Load"]
+__all__ = ["Load", "carry_out_plan"]
 
 _UNSURE = (CallError, NotRunningError, StoreUnavailableError)
 
@@ -143,3 +143,19 @@ class Load:
                     raise AssertionError(f"{name}, {key} failed: {error!r}") from error
                 await asyncio.sleep(0.05)
         self.slowest = max(self.slowest, asyncio.get_running_loop().time() - began)
+
+
+async def carry_out_plan(place: Place, rounds: int = 2) -> None:
+    """Every way of making a turn or a run durable; ends when all that was set going has come true."""
+
+    async def wrong() -> object:
+        journal = await place.journal()
+        return {name: journal.balance(name) for name in wanted if journal.balance(name) != wanted[name]}
+
+    wanted = expected_balances(rounds)
+    async with place.client() as client:
+        for operation in plan(rounds):
+            await perform(client, operation)
+        await eventually(wrong, "what the plan amounts to")
+        for account, balance in wanted.items():
+            assert await client.actor(Account, account).balance() == balance, account
