@@ -204,3 +204,14 @@ async def test_a_request_that_can_not_be_given_back_at_once_is_given_back_soon(p
     async with place.make(Account).client() as client, asyncio.timeout(10):
         assert await client.actor(Account, "a").deposit(1) == 1
     assert [what for what, _ in plan.happened] == ["begin", "nack", "nack", "nack"]
+
+
+async def test_a_request_that_can_not_be_acked_for_a_while_holds_up_its_actor_no_longer(place: Place) -> None:
+    plan = FaultPlan()
+    await place.open(Account, plans={"queue": plan})
+    async with place.make(Account).client() as client, asyncio.timeout(15):
+        for nth in range(1, 9):
+            plan.at("ack", nth, Fault.REFUSED)
+        assert await client.actor(Account, "a").deposit(1) == 1
+        assert await client.actor(Account, "a").deposit(1) == 2
+    assert [what for what, _ in plan.happened] == ["ack"] * 8

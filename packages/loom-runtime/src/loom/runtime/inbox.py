@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..codec import encode, error_info
-from ..errors import TooLargeError
+from ..errors import StoreUnavailableError, TooLargeError
 from ..ports import Delivery, OutgoingMessage
 from .crashpoints import crash_point
 from .entries import unwrap, wrap
@@ -241,9 +241,15 @@ class Inbox:
             self._settler = None
 
     async def _finish(self, replies: list[OutgoingMessage], deliveries: list[Delivery]) -> None:
-        """Reply, then ack. What can't be settled comes again when its lease ends, and is answered from the journal."""
-        host, pause = self._host, 0.02
-        for attempt in range(1, _TRIES + 1):
+        """Reply, then ack. What can't be settled comes again when its lease ends, and is answered from the journal.
+
+        Until then later requests of its actor wait behind it, so a queue that is down or full is asked again for as
+        long as a lease lasts.
+        """
+        host, pause, attempt = self._host, 0.02, 0
+        until = host.clock.monotonic() + LEASE
+        while True:
+            attempt += 1
             try:
                 if replies:
                     await self._reply(replies)
@@ -251,12 +257,13 @@ class Inbox:
                 await host.queue.ack(deliveries)
                 return
             except Exception as error:
-                if attempt == _TRIES:
+                down = isinstance(error, StoreUnavailableError) and host.clock.monotonic() + pause < until
+                if not down and attempt >= _TRIES:
                     _log.warning("loom: %d requests are done but can't be acked; they will come again: %s",
                                  len(deliveries), error)  # fmt: skip
                     return
                 await host.clock.sleep(pause)
-                pause *= 2
+                pause = min(pause * 2, 1.0)
 
     async def _reply(self, replies: list[OutgoingMessage]) -> None:
         try:
