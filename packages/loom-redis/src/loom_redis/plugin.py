@@ -19,7 +19,7 @@ _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
     "locks": ("loom_redis.lock:RedisLockManager", frozenset({Feature.FENCING})),
     "queue": (
         "loom_redis.queue:RedisMessageQueue",
-        frozenset({Feature.ORDERED, Feature.DELAYED, Feature.PRIORITY}),
+        frozenset({Feature.ORDERED, Feature.DELAYED, Feature.PRIORITY, Feature.DIRECT}),
     ),
     "coordination": ("loom_redis.coordination:RedisCoordinationAdapter", frozenset({Feature.TTL})),
     "journal": ("loom_redis.journal:RedisJournalStore", frozenset({Feature.FENCING})),

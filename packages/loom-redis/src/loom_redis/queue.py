@@ -28,6 +28,7 @@ from loom.ports.port import check_key
 from .adapter import RedisFacts
 from .channel import Argument
 from .client import Redis, redis_from_url
+from .direct import RedisDirectChannel
 from .queue_receiver import Receiver
 from .queue_records import dead_letter_of, next_nonce, rank_of, receive_of, sent_of
 from .queue_scripts import BEGIN, DEAD, EXTEND, FINISH, LOOK, MESSAGES, RELEASE, SEND, QueueScripts
@@ -68,6 +69,7 @@ class RedisMessageQueue(RedisFacts, MessageQueue):
         self._beginning = Together(self._begin)
         self._acking = Together(self._ack)
         self._registered: set[str] = set()
+        self._direct = RedisDirectChannel(redis)
 
     @classmethod
     def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
@@ -85,7 +87,11 @@ class RedisMessageQueue(RedisFacts, MessageQueue):
             for calls in (self._sending, self._beginning, self._acking):
                 await calls.drain()
             await self._receiver.close()
+            await self._direct.close()
             await self._redis.close()
+
+    def direct(self) -> RedisDirectChannel:
+        return self._direct
 
     async def send_many(self, messages: Sequence[OutgoingMessage]) -> list[bool]:
         for message in messages:

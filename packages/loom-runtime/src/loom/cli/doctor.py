@@ -90,6 +90,7 @@ async def _adapters(url: str | None, toml: str | None) -> list[dict[str, Any]]:
         _row("environment", f"{settings.environment}: {settings.environment_reason}"),
     ]
     registry, context = AdapterRegistry(), AdapterContext()
+    told: set[tuple[str, str]] = set()
     for port, (place, source) in settings.port_urls.items():
         where = f"{place} (from {source})"
         try:
@@ -97,7 +98,9 @@ async def _adapters(url: str | None, toml: str | None) -> list[dict[str, Any]]:
             milliseconds, facts, ahead = await _round_trip(adapter)
             found = f"{where}: {milliseconds:.1f} ms"
             rows.append(_row(port, found, url=str(place), source=str(source), ms=milliseconds))
-            rows += [_row(f"{port}: {name}", fact) for name, fact in facts.items()]
+            # Ports of one URL share a server: what is told of it is told once.
+            rows += [_row(f"{port}: {name}", fact) for name, fact in facts.items() if (place.raw, name) not in told]
+            told.update((place.raw, name) for name in facts)
             rows += [
                 _row(f"{port}: clock of {name}", f"at least {seconds:.1f} s ahead of this machine's; use NTP", ok=False)
                 for name, seconds in ahead.items()

@@ -17,7 +17,11 @@ _FEATURES: dict[PortName, frozenset[Feature]] = {
 }
 
 # In a SQLite file members live as long as their processes hold a lock: no moment ends them.
-_MEMORY_FEATURES: dict[PortName, frozenset[Feature]] = {**_FEATURES, "coordination": frozenset({Feature.TTL})}
+_MEMORY_FEATURES: dict[PortName, frozenset[Feature]] = {
+    **_FEATURES,
+    "queue": _FEATURES["queue"] | {Feature.DIRECT},
+    "coordination": frozenset({Feature.TTL}),
+}
 
 _MEMORY: dict[PortName, str] = {
     "journal": "loom.adapters.memory.journal:InMemoryJournalStore",

@@ -18,7 +18,7 @@ from .idempotency import IdempotencyRecord, IdempotencyStore
 from .journal import Append, Appended, Head, JournalEntry, JournalStore, Snapshot, conflict
 from .lock import Lease, LockManager
 from .port import MAX_KEY_BYTES, Port, check_key
-from .queue import DeadLetter, Delivery, MessageQueue, OutgoingMessage, QueueDepth
+from .queue import DeadLetter, Delivery, DirectChannel, MessageQueue, OutgoingMessage, QueueDepth
 from .registry import ActorRecord, ActorRegistry, ActorStatus
 from .state import StateRecord, StateStore
 
@@ -38,6 +38,7 @@ __all__ = [
     "DeadLetter",
     "Delete",
     "Delivery",
+    "DirectChannel",
     "Document",
     "DocumentStore",
     "Head",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from .port import Port
 
-__all__ = ["DeadLetter", "Delivery", "MessageQueue", "OutgoingMessage", "QueueDepth"]
+__all__ = ["DeadLetter", "Delivery", "DirectChannel", "MessageQueue", "OutgoingMessage", "QueueDepth"]
 
 
 class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +71,27 @@ class QueueDepth(msgspec.Struct, frozen=True):
     dead: int = 0
 
 
+class DirectChannel(ABC):
+    """Messages straight to whoever listens now. Nothing is kept: for what can be asked for again, such as replies.
+
+    A message reaches every listener of its address that is connected, in the order of sending, once (twice at most,
+    when a connection was cut while it was sent). A listener that may have missed some is told so. It lives as long as
+    the queue that it belongs to is open.
+    """
+
+    @abstractmethod
+    async def listen(self, address: str, hear: Callable[[bytes], None], missed: Callable[[], None]) -> None:
+        """Hand what is sent to ``address`` after this has returned to ``hear``, until the queue is closed.
+
+        ``missed`` is called when a connection was lost and is there again. Neither may block or raise. Raises
+        StoreUnavailableError.
+        """
+
+    @abstractmethod
+    async def send_many(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Send ``(address, body)`` pairs, in order. That nobody listens is no error. Raises StoreUnavailableError."""
+
+
 class MessageQueue(Port):
     """At-least-once delivery from named queues; a queue exists as soon as it is named.
 
@@ -89,6 +110,13 @@ class MessageQueue(Port):
 
     max_bytes: int | None = None
     """The most bytes that a body may have; None where nothing but memory limits them."""
+
+    def direct(self) -> DirectChannel | None:
+        """A way around the queue for messages that need not be kept, or None where the backend has none.
+
+        An adapter that has one declares the feature ``DIRECT``.
+        """
+        return None
 
     @abstractmethod
     async def send_many(self, messages: Sequence[OutgoingMessage]) -> list[bool]:

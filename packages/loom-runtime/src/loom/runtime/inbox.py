@@ -13,7 +13,7 @@ from ..ports import Delivery, OutgoingMessage
 from .crashpoints import crash_point
 from .entries import unwrap, wrap
 from .job import Job
-from .messages import Kind, Message, Reply, decode_message, mailbox_queue, shard_of, type_mailbox, type_of
+from .messages import DIRECT, Kind, Message, Reply, decode_message, mailbox_queue, shard_of, type_mailbox, type_of
 
 if TYPE_CHECKING:
     from .host import Host
@@ -182,7 +182,7 @@ class Inbox:
 
     def _mailboxes(self) -> list[str]:
         placement = self._host.placement
-        queues = [mailbox_queue(shard) for shard in placement.epochs if placement.owns(shard)]
+        queues = [mailbox_queue(shard) for shard in placement.owned()]
         if placement.types.leases:
             queues += [type_mailbox(*unit) for unit in placement.types.leases if unit not in placement.types.leaving]
         return queues
@@ -266,12 +266,25 @@ class Inbox:
                 pause = min(pause * 2, 1.0)
 
     async def _reply(self, replies: list[OutgoingMessage]) -> None:
+        straight = [(reply.queue, reply.body) for reply in replies if reply.queue.startswith(DIRECT)]
+        if straight:
+            replies = [reply for reply in replies if not reply.queue.startswith(DIRECT)]
+            direct = self._host.queue.direct()
+            if direct is None:
+                _log.error("loom: %d callers wait for replies by a way that this host's queue does not have; give "
+                           "every process the same LOOM_QUEUE_URL", len(straight))  # fmt: skip
+            else:
+                await direct.send_many(straight)
+        if replies:
+            await self._reply_by_queue(replies)
+
+    async def _reply_by_queue(self, replies: list[OutgoingMessage]) -> None:
         try:
             await self._host.queue.send_many(replies)
         except TooLargeError as error:
             if len(replies) > 1:
                 for reply in replies:
-                    await self._reply([reply])
+                    await self._reply_by_queue([reply])
                 return
             [reply] = replies
             refused = TooLargeError(f"the result is larger than the queue takes: {error}; the call took effect")

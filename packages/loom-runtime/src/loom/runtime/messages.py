@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -12,6 +13,7 @@ from ..errors import InvalidKeyError
 from ..ports import MAX_KEY_BYTES, check_key
 
 __all__ = [
+    "DIRECT",
     "READS",
     "UNORDERED",
     "Kind",
@@ -19,6 +21,7 @@ __all__ = [
     "Reply",
     "actor_stream",
     "derived_id",
+    "direct_address",
     "mailbox_queue",
     "reply_queue",
     "run_stream",
@@ -27,6 +30,10 @@ __all__ = [
     "type_mailbox",
     "type_of",
 ]
+
+
+DIRECT = "direct:"
+"""What ``reply_to`` begins with where the reply goes around the queue."""
 
 
 class Kind(enum.IntEnum):
@@ -135,6 +142,7 @@ def derived_id(*parts: str) -> str:
     return blake2b("\x00".join(parts).encode(), digest_size=16).hexdigest()
 
 
+@lru_cache(maxsize=4096)
 def mailbox_queue(shard: int) -> str:
     """The queue that holds the requests to a shard's actors."""
     return f"loom/shard/{shard}"
@@ -143,6 +151,11 @@ def mailbox_queue(shard: int) -> str:
 def type_mailbox(shard: int, type: str) -> str:
     """The queue that holds the requests of one type where the shard's owner has no code for it."""
     return f"loom/shard/{shard}/{type}"
+
+
+def direct_address(member: str) -> str:
+    """Where a member hears replies that go around the queue."""
+    return f"{DIRECT}{member}"
 
 
 def reply_queue(member: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from ..clock import Clock
 from ..errors import NotAMemberError, ShardCountError
@@ -86,6 +86,10 @@ class Placement:
     def alone(self) -> bool:
         """Whether this host is the whole fleet, and has been heard of lately: a host that was paused can't know."""
         return self._members == 1 and self._clock.monotonic() - self._seen_at < self._coordination.member_ttl
+
+    def owned(self) -> Collection[int]:
+        """The shards that ``owns`` says this host has, now."""
+        return self.epochs if not self._leaving else [shard for shard in self.epochs if shard not in self._leaving]
 
     def owns(self, shard: int) -> bool:
         """Whether this host believes that the shard is its own, and is not handing it over."""

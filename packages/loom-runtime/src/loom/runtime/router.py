@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from ..clock import Clock
 from ..codec import PayloadCodec
 from ..errors import OutcomeUnknownError
-from ..ports import Delivery, MessageQueue
+from ..ports import MessageQueue
 from .background import Background
 from .deadlines import Deadlines
 from .entries import unwrap
 from .ids import Ids
 from .job import Job
-from .messages import Message, Reply, decode_reply, reply_queue
+from .messages import Message, Reply, decode_reply
 from .outbox import envelope
+from .replies import Replies
 from .request_sender import RequestSender
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Router"]
 
 _log = logging.getLogger("loom.router")
-_DROP_AFTER = 0.05
 
 
 class Router:
@@ -39,16 +39,14 @@ class Router:
         self._queue = queue
         self._clock = clock
         self._background = background
-        self._reply_to = reply_queue(member)
         self._shards = shards
         self._codecs = codecs
         self._host = host
-        self._waiting: dict[str, asyncio.Future[Reply]] = {}
-        self._listener: asyncio.Task[None] | None = None
+        self._waiting: dict[str, tuple[asyncio.Future[Reply], Message]] = {}
         self._deadlines = Deadlines()
         self._tickets = Ids()
         self._sender = RequestSender(queue, clock, background)
-        self._read: list[Delivery] = []
+        self._replies = Replies(queue, clock, background, member, self._resolve, self._ask_again)
 
     async def call(self, message: Message, *, timeout: float, caller: str = "") -> Reply:
         """Carry the request and wait up to ``timeout`` seconds for its reply. ``caller`` is the run that asks, if any.
@@ -62,6 +60,8 @@ class Router:
             if self._host is not None and self._host.serves(message.stream, waited_for=bool(message.chain)):
                 self._host.deliver(Job(message, future=future, caller=caller))
             else:
+                if not self._replies.open:
+                    await self._replies.listen()
                 self._send(message, future)
             return await future
         finally:
@@ -72,6 +72,7 @@ class Router:
     async def forward(self, message: Message, future: asyncio.Future[Reply]) -> None:
         """Carry a request that a local caller waits for, after its shard has moved to another host."""
         try:
+            await self._replies.listen()
             self._send(message, future)
             await asyncio.wait([future])
         except Exception as error:
@@ -83,14 +84,11 @@ class Router:
     async def close(self) -> None:
         """Nobody will hear of a reply any more: whoever still waits learns that the outcome is unknown."""
         waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
+        for future, _ in waiting.values():
             if not future.done():
                 future.set_exception(OutcomeUnknownError("the app stopped before a reply came; the call may still run"))
                 future.exception()
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.wait([self._listener])
-        await self._drop()
+        await self._replies.close()
 
     def _send(self, message: Message, future: asyncio.Future[Reply]) -> None:
         """Queue the request; its reply, if one comes, ends ``future``.
@@ -98,55 +96,28 @@ class Router:
         Each attempt has a ticket of its own: a repeated request must reach the actor, which knows whether it has
         answered it, and the queue would drop a second message of the same id.
         """
-        if self._listener is None or self._listener.done():
-            self._listener = self._background.spawn(self._listen(), "loom replies")
-        message.reply_to = self._reply_to
+        message.reply_to = self._replies.address
         message.remember = True
         message.ticket = self._tickets.next()
-        self._waiting[message.ticket] = future
+        self._waiting[message.ticket] = (future, message)
         self._sender.send(message, envelope(message, self._shards, self._codecs, self._clock.now()), future)
 
-    async def _listen(self) -> None:
-        pause = 0.05
-        while True:
-            try:
-                deliveries = await self._queue.receive([self._reply_to], limit=500, lease=10.0, wait=5.0)
-                for delivery in deliveries:
-                    self._resolve(delivery)
-                self._ack(deliveries)
-                pause = 0.05
-            except Exception as error:
-                _log.warning("loom: replies can't be read: %s", error)
-                await self._clock.sleep(pause)
-                pause = min(pause * 2, 5.0)
-
-    def _ack(self, deliveries: list[Delivery]) -> None:
-        """Drop replies that were read, later and together: nobody waits for that, and one that stays is nobody's."""
-        if deliveries and not self._read:
-            self._background.spawn(self._drop_later(), "loom replies read")
-        self._read += deliveries
-
-    async def _drop_later(self) -> None:
-        await asyncio.sleep(_DROP_AFTER)
-        await self._drop()
-
-    async def _drop(self) -> None:
-        read, self._read = self._read, []
-        if read:
-            try:
-                await self._queue.ack(read)
-            except Exception as error:
-                _log.warning("loom: %d replies can't be dropped and come again: %s", len(read), error)
-
-    def _resolve(self, delivery: Delivery) -> None:
+    def _resolve(self, body: bytes) -> None:
         try:
-            reply = decode_reply(unwrap(delivery.body, self._codecs))
+            reply = decode_reply(unwrap(body, self._codecs))
         except Exception as error:
-            _log.error("loom: reply %s can't be read: %s", delivery.id, error)
+            _log.error("loom: a reply can't be read: %s", error)
             return
-        future = self._waiting.get(reply.id)
-        if future is not None and not future.done():
-            future.set_result(reply)
+        waiting = self._waiting.get(reply.id)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_result(reply)
+
+    def _ask_again(self) -> None:
+        """Replies may have been lost: ask anew, under the same request ids. What was done is answered, not redone."""
+        for ticket, (future, message) in list(self._waiting.items()):
+            if not future.done() and message.ticket == ticket:
+                del self._waiting[ticket]
+                self._send(message, future)
 
 
 def _time_out(future: asyncio.Future[Reply], message: Message, timeout: float) -> None:

@@ -133,6 +133,9 @@ def _wrapper(port: type[Port]) -> Any:
     space: dict[str, Any] = {name: _method(name) for name in async_methods}
     space["__init__"] = _init
     space["__getattr__"] = _attribute
+    for name, method in inspect.getmembers(port, inspect.isfunction):
+        if not name.startswith("_") and not inspect.iscoroutinefunction(method):
+            space[name] = _forward(name)
     # Settings such as dedupe_window are defaults on the port's class: those of the wrapped adapter count.
     for name, value in vars(port).items():
         if not name.startswith("_") and not callable(value):
@@ -152,6 +155,10 @@ def _attribute(self: Any, name: str) -> Any:
 
 def _setting(self: Any, *, name: str) -> Any:
     return getattr(self._adapter, name)
+
+
+def _forward(name: str) -> Callable[..., Any]:
+    return lambda self, *args, **kwargs: getattr(self._adapter, name)(*args, **kwargs)
 
 
 def _method(name: str) -> Callable[..., Any]:

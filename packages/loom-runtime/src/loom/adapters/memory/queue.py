@@ -11,7 +11,7 @@ from typing import Self
 from ...clock import Clock, SystemClock
 from ...plugins.urls import AdapterContext, LoomURL
 from ...ports.port import check_key
-from ...ports.queue import DeadLetter, Delivery, MessageQueue, OutgoingMessage, QueueDepth
+from ...ports.queue import DeadLetter, Delivery, DirectChannel, MessageQueue, OutgoingMessage, QueueDepth
 from ..waiting import wait_for_either
 from .ephemeral import warn_if_production
 from .lanes import LaneQueue, Message
@@ -25,12 +25,38 @@ class _World:
     def __init__(self) -> None:
         self.queues: dict[str, LaneQueue] = {}
         self.waiters: set[asyncio.Future[None]] = set()
+        self.listeners: dict[str, list[Callable[[bytes], None]]] = {}
 
     def wake(self) -> None:
         for waiter in self.waiters:
             if not waiter.done():
                 waiter.set_result(None)
         self.waiters.clear()
+
+
+class _DirectChannel(DirectChannel):
+    """Within the process: every client of the world hears the others."""
+
+    def __init__(self, world: _World) -> None:
+        self._world = world
+        self._heard: list[tuple[str, Callable[[bytes], None]]] = []
+
+    async def listen(self, address: str, hear: Callable[[bytes], None], missed: Callable[[], None]) -> None:
+        self._heard.append((address, hear))
+        self._world.listeners.setdefault(address, []).append(hear)
+
+    async def send_many(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        loop = asyncio.get_running_loop()
+        for address, body in messages:
+            for hear in self._world.listeners.get(address, ()):
+                loop.call_soon(hear, body)
+
+    def close(self) -> None:
+        for address, hear in self._heard:
+            self._world.listeners[address].remove(hear)
+            if not self._world.listeners[address]:
+                del self._world.listeners[address]
+        self._heard.clear()
 
 
 class InMemoryMessageQueue(MessageQueue):
@@ -42,6 +68,7 @@ class InMemoryMessageQueue(MessageQueue):
         self._clock = clock or SystemClock()
         self._world = _World()
         self._turns = 0
+        self._direct: _DirectChannel | None = None
 
     @classmethod
     def sharing(cls, other: InMemoryMessageQueue) -> Self:
@@ -59,6 +86,15 @@ class InMemoryMessageQueue(MessageQueue):
         queue = cls(clock=context.clock, dedupe_window=float(url.query.get("dedupe_window", "300")))
         queue._world = context.shared(f"memory:queue:{url.host}{url.path}", _World)
         return queue
+
+    def direct(self) -> DirectChannel:
+        if self._direct is None:
+            self._direct = _DirectChannel(self._world)
+        return self._direct
+
+    async def close(self) -> None:
+        if self._direct is not None:
+            self._direct.close()
 
     async def send_many(self, messages: Sequence[OutgoingMessage]) -> list[bool]:
         for message in messages:

@@ -7,7 +7,7 @@ import contextlib
 
 from ...plugins.spec import Feature
 from ...ports.queue import Delivery, MessageQueue
-from .base import Suite, scenario
+from .base import Suite, eventually, scenario
 from .queue_helpers import QueueHarness, ids, message, send, until_waiting
 
 __all__ = ["QueueWaitingSuite"]
@@ -125,3 +125,30 @@ class QueueWaitingSuite(Suite[MessageQueue]):
             await task
         await send(h.adapter, ["m"])
         assert ids(await h.adapter.receive(["q"])) == ["m"]
+
+    @scenario(Feature.DIRECT)
+    async def test_what_is_sent_directly_reaches_whoever_listens(self, h: QueueHarness) -> None:
+        other = await h.second()
+        sender, listener = h.adapter.direct(), other.direct()
+        assert sender is not None
+        assert listener is not None
+        heard: list[bytes] = []
+        also: list[bytes] = []
+        await sender.send_many([("a/ b", b"before anybody listens")])
+        await listener.listen("a/ b", heard.append, lambda: None)
+        await sender.listen("a/ b", also.append, lambda: None)
+        await listener.listen("other", heard.append, lambda: None)
+        bodies = [b"", b"\x00\xff", *(str(n).encode() for n in range(200)), b"x" * 100_000]
+        await sender.send_many([("nobody", b"lost"), *(("a/ b", body) for body in bodies)])
+        await sender.send_many([("other", b"last")])
+        await eventually(lambda: heard and heard[-1] == b"last", "the last message is heard")
+        assert heard == [*bodies, b"last"]
+        await eventually(lambda: also == bodies, "every listener hears them")
+
+    @scenario(Feature.DIRECT)
+    async def test_what_is_sent_directly_is_no_message_of_a_queue(self, h: QueueHarness) -> None:
+        direct = h.adapter.direct()
+        assert direct is not None
+        await direct.send_many([("q", b"body")])
+        assert await h.adapter.receive(["q"]) == []
+        assert await h.adapter.queues() == []
