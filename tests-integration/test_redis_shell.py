@@ -133,6 +133,7 @@ async def test_doctor_and_check_find_a_sound_server_sound(shared_redis: RedisSer
     assert found["ok"], [row for row in found["checks"] if not row["ok"]]
     checks = {row["check"]: row["found"] for row in found["checks"]}
     assert "synced before it is acknowledged" in checks["journal: persistence"]
+    assert "queue: persistence" not in checks, "what is told of a server is told once"
     assert "not served by redis://" in checks["blobs"]
 
     checked = json.loads(

@@ -48,6 +48,26 @@ async def test_a_cluster_moves_slots_under_load(tmp_path: Path) -> None:
             )
 
 
+async def test_a_master_of_a_cluster_dies_under_load(tmp_path: Path) -> None:
+    """Hosts and clients find the replica that takes its place; then a host dies too."""
+    with RedisCluster(tmp_path, replicas=2) as cluster:
+        url = f"{cluster.url}?wait_replicas=1&member_ttl={MEMBER_TTL}"
+        async with (
+            UrlPlace.of(url, crash_attempts=1000) as place,
+            hosts(place, 2) as (_, two),
+            Load(place, callers=2, accounts=6, careful=True) as load,
+        ):
+            planned = asyncio.ensure_future(carry_out_plan(place))
+            await load.more(50)
+            cluster.servers[0].kill()
+            await load.more(2, load.accounts)
+            await two.kill()
+            await load.more(2, load.accounts)
+            await planned
+            await load.finish()
+            print(f"\n{load.count} calls, {len(load.errors)} repeated, the slowest took {load.slowest:.2f} s")
+
+
 def empty_a_master(cluster: RedisCluster) -> int:
     """Move what the first master holds to the second, slot by slot, as ``redis-cli --cluster reshard`` does."""
     source, target, *_ = cluster.servers
