@@ -1,0 +1,39 @@
+"""The plugin: declares the adapters of this package without importing a driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from loom.plugins import AdapterSpec, Durability, Feature, PortName, Reach, hookimpl
+
+__all__ = ["loom_register_adapters"]
+
+_ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
+    "documents": ("loom_cosmos.documents:CosmosDocumentStore", frozenset({Feature.TTL})),
+    "state": ("loom_cosmos.state:CosmosStateStore", frozenset()),
+    "idempotency": ("loom_cosmos.idempotency:CosmosIdempotencyStore", frozenset()),
+    "registry": ("loom_cosmos.registry:CosmosActorRegistry", frozenset()),
+}
+
+
+@hookimpl
+def loom_register_adapters() -> Iterable[AdapterSpec]:
+    """Documents and what stands on them, for accounts and for emulators on this machine."""
+    return _specs()
+
+
+def _specs() -> Iterator[AdapterSpec]:
+    for scheme in ("cosmos", "cosmos+emulator"):
+        for port, (target, features) in _ADAPTERS.items():
+            yield AdapterSpec(
+                port=port,
+                scheme=scheme,
+                target=target,
+                # An emulator keeps what it has as long as it likes; it is for tests and development.
+                durability=Durability.REPLICATED if scheme == "cosmos" else Durability.PROCESS,
+                reach=Reach.NETWORK if scheme == "cosmos" else Reach.HOST,
+                features=features,
+                maturity="experimental",
+                distribution="loom-cosmos",
+                summary="an Azure Cosmos DB account for NoSQL; a write is acknowledged by a majority of four replicas",
+            )

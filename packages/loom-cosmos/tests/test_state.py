@@ -1,0 +1,36 @@
+"""Actor state in Cosmos DB: the conformance suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loom.clock import Clock
+from loom.plugins import LoomURL
+from loom.ports.state import StateStore
+from loom.testing.clock import ManualClock
+from loom.testing.suites.base import Harness
+from loom.testing.suites.state import StateStoreSuite
+from loom_cosmos.client import Cosmos
+from loom_cosmos.options import CosmosOptions
+from loom_cosmos.plugin import loom_register_adapters
+from loom_cosmos.state import CosmosStateStore
+
+SPEC = next(s for s in loom_register_adapters() if (s.port, s.scheme) == ("state", "cosmos"))
+
+
+def connect(url: str, clock: Clock | None = None) -> CosmosStateStore:
+    return CosmosStateStore(Cosmos(CosmosOptions.from_url(LoomURL.parse(url))), clock=clock)
+
+
+class TestCosmosStateStore(StateStoreSuite):
+    spec = SPEC
+
+    @pytest.fixture(autouse=True)
+    def _server(self, cosmos_url: str) -> None:
+        self.url = cosmos_url
+
+    def harness(self, tmp_path: Path) -> Harness[StateStore]:
+        clock = ManualClock()
+        return Harness(lambda: connect(self.url, clock), clock=clock, url=self.url)
