@@ -13,12 +13,14 @@ _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
     "state": ("loom_cosmos.state:CosmosStateStore", frozenset()),
     "idempotency": ("loom_cosmos.idempotency:CosmosIdempotencyStore", frozenset()),
     "registry": ("loom_cosmos.registry:CosmosActorRegistry", frozenset()),
+    "journal": ("loom_cosmos.journal:CosmosJournalStore", frozenset({Feature.FENCING})),
+    "locks": ("loom_cosmos.lock:CosmosLockManager", frozenset({Feature.FENCING})),
 }
 
 
 @hookimpl
 def loom_register_adapters() -> Iterable[AdapterSpec]:
-    """Documents and what stands on them, for accounts and for emulators on this machine."""
+    """Journal, locks, documents and what stands on them, for accounts and for emulators on this machine."""
     return _specs()
 
 
