@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from loom.plugins import AdapterSpec, Durability, Feature, PortName, Reach, hookimpl
 
-__all__ = ["loom_register_adapters"]
+__all__ = ["loom_guard_rules", "loom_register_adapters"]
 
 _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
     "documents": ("loom_cosmos.documents:CosmosDocumentStore", frozenset({Feature.TTL})),
@@ -22,6 +23,14 @@ _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
 def loom_register_adapters() -> Iterable[AdapterSpec]:
     """Journal, locks, documents and what stands on them, for accounts and for emulators on this machine."""
     return _specs()
+
+
+@hookimpl
+def loom_guard_rules() -> Iterable[Any]:
+    """Rules that look at the live account; the driver is imported when one finds something of ours opened."""
+    from .guard import cosmos_rules
+
+    return cosmos_rules()
 
 
 def _specs() -> Iterator[AdapterSpec]:
