@@ -99,13 +99,28 @@ async def test_a_lost_answer_is_looked_up(proxied: str, proxy: FaultyProxy, size
         assert await store.info("a") == third
 
 
-async def test_a_lost_answer_to_another_ones_conflict_is_a_conflict(proxied: str, proxy: FaultyProxy) -> None:
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+async def test_after_a_lost_answer_another_ones_blob_tells_nothing(proxied: str, proxy: FaultyProxy, size: int) -> None:
+    """It may have been there before, and it may have replaced what this call had written."""
+    commit = ("PUT", "/a?comp=blocklist") if size > MIB else ("PUT", "/a ")
     async with open_store(proxied) as store:
         await store.put("a", b"another's")
-        proxy.faults += [Fault(words=("PUT", "/a "), lose_answer=True)]
+        proxy.faults += [Fault(words=commit, lose_answer=True)]
+        with pytest.raises(StoreUnavailableError, match="cannot be known") as caught:
+            await store.put("a", b"m" * size, create_only=True)
+        assert caught.value.unknown is True
         with pytest.raises(BlobConflictError):
-            await store.put("a", b"mine", create_only=True)
+            await store.put("a", b"m" * size, create_only=True)
         assert await store.get("a") == b"another's"
+
+
+async def test_answers_that_are_no_http_show_no_signature(proxied: str, proxy: FaultyProxy) -> None:
+    async with open_store(f"{proxied}&retry_for=0.1") as store:
+        await store.put("a", b"content")
+        proxy.faults += [Fault(words=("GET", "/a?"), status=-1) for _ in range(50)]
+        with pytest.raises(StoreUnavailableError, match="cannot be reached") as caught:
+            await store.get("a")
+        _shows_no_credential(caught.value, "sig=")
 
 
 async def test_an_outcome_that_cannot_be_learnt_is_unknown(proxied: str, proxy: FaultyProxy) -> None:

@@ -139,7 +139,7 @@ class AzureBlobStore(BlobStore):
         except HttpResponseError:
             raise missing(name) from None
         finally:
-            await pieces.aclose()  # type: ignore[attr-defined]
+            await pieces.aclose()
 
     async def delete(self, name: str, *, if_match: str | None = None) -> bool:
         check_key("blob name", name)

@@ -6,7 +6,7 @@ cannot go on when the blob is written in between; so this uses the SDK's transpo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from email.utils import formatdate
 from typing import Any
 
@@ -40,7 +40,7 @@ class Downloads:
             session.options.endpoint, transport=session.transport, policies=policies
         )
 
-    async def read(self, encoded: str, start: int, length: int | None) -> AsyncIterator[bytes]:
+    async def read(self, encoded: str, start: int, length: int | None) -> AsyncGenerator[bytes, None]:
         """The bytes of the range, in pieces of up to 256 KiB.
 
         Raises the SDK's error (404) where there is no such blob, and StoreUnavailableError, also in the middle: where

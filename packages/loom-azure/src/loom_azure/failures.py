@@ -69,8 +69,19 @@ def failure_of(error: AzureError) -> Failure:
         code="NoConnection",
         again=network and not final,
         unknown=not unsent,
-        reason=(inner.strerror or str(inner)) if isinstance(inner, OSError) else str(inner or type(error).__name__),
+        reason=_reason(inner or error),
     )
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong with a connection, without the URL that was asked: that may be signed."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{type(error).__name__}: {error.message}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, aiohttp.InvalidURL):
+        return type(error).__name__
+    return str(error) or type(error).__name__
 
 
 def _seconds(text: str) -> float:

@@ -33,7 +33,7 @@ class _Cursor(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """One blob, the place of Azure's page where reading must begin to meet it, and whether that page ends with it."""
+    """One blob, and the place from which Azure must be read to meet it, and whatever follows it, again."""
 
     info: BlobInfo
     marker: str

@@ -51,8 +51,8 @@ class Budget:
         # Spread over the upper half, so that clients that were throttled together don't come back together.
         pause = max(failure.wait, self._pause * random.uniform(0.5, 1.0))
         if not failure.again or now + pause > self._until:
-            # Not chained to what the service has said of a credential: that repeats parts of signatures.
-            cause = None if failure.status in (401, 403) else error
+            # Not chained to what was said of a credential or of a connection: that may repeat signatures, and URLs.
+            cause = None if failure.status in (0, 401, 403) else error
             raise unavailable(self._options, failure, unknown=self.unknown) from cause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         await asyncio.sleep(pause)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from azure.storage.blob import BlobBlock
@@ -30,7 +30,7 @@ def _block_size(number: int) -> int:
     return _BLOCK << (number // _BLOCKS_OF_ONE_SIZE)
 
 
-async def pieces(data: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes | bytearray]:
+async def pieces(data: bytes | AsyncIterator[bytes]) -> AsyncGenerator[bytes | bytearray, None]:
     """The data in blocks; the last may be smaller, and empty data is one empty block. Holds one block at a time."""
     number = 0
     if isinstance(data, bytes | bytearray | memoryview):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -78,15 +79,15 @@ class _Put:
         for _ in range(_ROUNDS):
             blocks = Blocks(self._session, self._client)
             try:
-                source = pieces(data)
-                first = await anext(source)
-                if len(first) <= SINGLE:
-                    return await self._commit(bytes(first), len(first))
-                if not replayable and not self._write.conditional:
-                    before = await self._etag()
-                await blocks.add(first)
-                async for piece in source:
-                    await blocks.add(piece)
+                async with aclosing(pieces(data)) as source:
+                    first = await anext(source)
+                    if len(first) <= SINGLE:
+                        return await self._commit(bytes(first), len(first))
+                    if not replayable and not self._write.conditional:
+                        before = await self._etag()
+                    await blocks.add(first)
+                    async for piece in source:
+                        await blocks.add(piece)
                 return await self._commit(await blocks.finish(), blocks.size)
             except _BlocksGone:
                 found = await self._etag()
@@ -113,11 +114,14 @@ class _Put:
                 return self._info(size, answer["etag"], answer["last_modified"].timestamp())
             except AzureError as error:
                 failure = failure_of(error)
+                refused, gone = _refuses(failure.status, failure.code), failure.code == "InvalidBlockList"
                 if budget.unknown and (done := await self._done()) is not None:
                     return done
-                if _refuses(failure.status, failure.code):
+                if budget.unknown and (refused or gone):
+                    raise self._unknown() from error
+                if refused:
                     raise self._conflict(failure.status, failure.code) from error
-                if failure.code == "InvalidBlockList":
+                if gone:
                     raise _BlocksGone from error
                 if isinstance(error, HttpResponseError) and failure.status in (400, 409, 413):
                     raise
@@ -172,6 +176,15 @@ class _Put:
             modified_at=modified_at,
             content_type=self._write.content_type,
             metadata=dict(self._write.metadata),
+        )
+
+    def _unknown(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"the connection to {self._session.options.where} was cut while {self._write.name[:80]!r} was written, and "
+            "the blob is another's now; whether this write was made before that cannot be known, read it again",
+            unknown=True,
+            name=self._write.name,
+            container=self._session.options.container,
         )
 
     def _conflict(self, status: int, code: str) -> BlobConflictError:
