@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 8.0
 _READ_BLOCK = 2**18
+_LAST_WORDS = 0.1
 
 
 class Budget:
@@ -138,9 +139,8 @@ class Session:
         await self.transport.close()
         if self._own is not None:
             await self._own.close()
-        # aiohttp aborts connections, and asyncio lets go of their sockets a few rounds of the loop later.
-        for _ in range(5):
-            await asyncio.sleep(0)
+        # aiohttp doesn't wait until its connections are closed, and those of TLS have something to say before.
+        await asyncio.sleep(_LAST_WORDS if self.options.endpoint.startswith("https") else 0)
 
 
 def _trust(options: AzureOptions) -> ssl.SSLContext | bool:
