@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -149,6 +150,24 @@ async def test_a_cut_download_goes_on_where_it_was(proxied: str, proxy: FaultyPr
         found = b"".join([chunk async for chunk in store.stream("a", start=1000, length=5000)])
         assert found == data[1000:6000]
         assert proxy.faults == []
+
+
+async def test_a_slow_reader_holds_little_and_keeps_its_version(blob_url: str) -> None:
+    """It may pause for longer than a connection may be silent: what is silent then is the reader."""
+    async with open_store(f"{blob_url}&timeout=0.4") as store:
+        data = b"x" * (32 * MIB)
+        await store.put("a", data)
+        stream = store.stream("a")
+        found = [await anext(aiter(stream))]
+        await store.put("a", b"y" * len(data))
+        tracemalloc.start()
+        try:
+            await asyncio.sleep(1)
+            assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+        finally:
+            tracemalloc.stop()
+        found += [chunk async for chunk in stream]
+        assert b"".join(found) == data
 
 
 async def test_a_cut_download_of_a_version_that_is_gone_is_told(proxied: str, proxy: FaultyProxy) -> None:
