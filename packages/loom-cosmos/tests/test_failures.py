@@ -190,6 +190,19 @@ async def test_storage_is_made_only_by_who_may(server: CosmosServer) -> None:
         assert await store.streams() == []
 
 
+async def test_indexes_that_may_not_be_added_come_with_the_command_that_adds_them(
+    url: str, server: CosmosServer
+) -> None:
+    async with CosmosDocumentStore(client(url)) as store:
+        server.control(denied="PUT")
+        with pytest.raises(StoreUnavailableError, match=r"az cosmosdb sql container update .*/f_due/\?.*composite"):
+            await store.ensure([Collection("pending", indexes=(("due",),))])
+        server.control()
+        await store.ensure([Collection("pending", indexes=(("due",),))])
+        server.control(denied="PUT")
+        await store.ensure([Collection("pending", indexes=(("due",),))])
+
+
 async def test_a_container_that_is_deleted_under_way_is_not_taken_for_empty(url: str) -> None:
     async with CosmosJournalStore(client(url)) as journal, CosmosDocumentStore(client(url)) as store:
         await store.ensure([PLAIN])

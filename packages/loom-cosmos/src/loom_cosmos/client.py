@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
 from azure.cosmos import PartitionKey
 from azure.cosmos.aio import ContainerProxy, CosmosClient, DatabaseProxy
 from azure.cosmos.documents import ConnectionPolicy
@@ -143,7 +144,12 @@ class Cosmos:
             policy = extend(properties.get("indexingPolicy", {}), wanted)
             if policy is None:
                 return
-            await self.run(f"adding indexes to the container {spec.name!r}", partial(self._reindex, spec, policy))
+            try:
+                await self.run(f"adding indexes to the container {spec.name!r}", partial(self._reindex, spec, policy))
+            except StoreUnavailableError as error:
+                if error.context.get("status") != 403:
+                    raise
+                raise self._not_indexed(spec, policy) from error
         raise StoreUnavailableError(
             f"Cosmos DB at {self.options.where}: the indexing policy of {spec.name!r} does not keep the paths that "
             "were added; is another tool resetting it?",
@@ -280,17 +286,29 @@ class Cosmos:
         )
 
     def _not_made(self, spec: ContainerSpec) -> StoreUnavailableError:
-        where = f"--account-name {self.options.account} --resource-group GROUP"
-        ttl = " --ttl -1" if spec.ttl else ""
+        where, ttl = self._az(), " --ttl -1" if spec.ttl else ""
         return StoreUnavailableError(
             f"Cosmos DB at {self.options.where}: there is no container {spec.name!r}, and this identity may not make "
             "one (the data roles never may); start once with an account key, or run "
             f"`az cosmosdb sql database create {where} --name {self.options.database}` and "
             f"`az cosmosdb sql container create {where} --database-name {self.options.database} --name {spec.name} "
-            f"--partition-key-path {spec.partition_path}{ttl}`",
+            f"--partition-key-path {spec.partition_path}{ttl} --idx '{_json(spec.policy)}'`",
             container=spec.name,
             account=self.options.account,
         )
+
+    def _not_indexed(self, spec: ContainerSpec, policy: Policy) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"Cosmos DB at {self.options.where}: the container {spec.name!r} lacks indexes that a collection declares, "
+            "and this identity may not add them (the data roles never may); start once with an account key, or run "
+            f"`az cosmosdb sql container update {self._az()} --database-name {self.options.database} "
+            f"--name {spec.name} --idx '{_json(policy)}'`",
+            container=spec.name,
+            account=self.options.account,
+        )
+
+    def _az(self) -> str:
+        return f"--account-name {self.options.account} --resource-group GROUP"
 
     async def _reindex(self, spec: ContainerSpec, policy: Policy) -> None:
         assert self._database is not None
@@ -310,6 +328,10 @@ class Cosmos:
         if self._client is None:
             raise StoreUnavailableError(f"Cosmos DB at {self.options.where}: not started, or closed")
         return self._client
+
+
+def _json(policy: Policy) -> str:
+    return msgspec.json.encode(policy).decode()
 
 
 def _gone(refused: Refused) -> bool:

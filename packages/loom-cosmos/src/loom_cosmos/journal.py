@@ -51,8 +51,9 @@ class CosmosJournalStore(CosmosFacts, JournalStore):
     1,400,000 bytes, and a stream up to the 20 GB of a logical partition between two trims.
 
     ``heads`` shows every append reported before where the account's consistency is strong (or bounded staleness in
-    one region). With session consistency a head that another host has moved may be shown late: an append to it is
-    refused, and what the refusal shows is new. ``streams`` goes over all partitions and is for tools.
+    one region). With session consistency a head that another host has moved may be shown late, for a moment: an append
+    behind it is refused all the same, and whoever was refused reads again. ``streams`` goes over all partitions and is
+    for tools.
     """
 
     max_bytes = MAX_DATA_BYTES
