@@ -236,3 +236,15 @@ async def test_two_adapters_of_one_url_share_a_client(url: str) -> None:
     await second.close()
     with pytest.raises(StoreUnavailableError, match="not started, or closed"):
         await first.head("s")
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_open(url: str) -> None:
+    for n in range(8):
+        store = CosmosJournalStore(client(url))
+        start = asyncio.ensure_future(store.start())
+        await asyncio.sleep(0.004 * n)
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+        await store.close()
+        async with store:
+            assert await store.head("s") == Head()

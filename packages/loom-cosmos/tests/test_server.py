@@ -12,7 +12,7 @@ from azure.cosmos.exceptions import CosmosAccessConditionFailedError, CosmosReso
 
 from loom_cosmos.options import EMULATOR_KEY
 from loom_cosmos.testing import CosmosServer
-from loom_cosmos.transport import LargeBodies
+from loom_cosmos.transport import Transport
 
 _numbers = itertools.count(1)
 
@@ -21,7 +21,7 @@ _numbers = itertools.count(1)
 async def test_what_both_do_right(which: str, request: pytest.FixtureRequest) -> None:
     server: CosmosServer = request.getfixturevalue(which.replace("corrected", "cosmos"))
     endpoint = f"https://127.0.0.1:{server.port}/"
-    async with CosmosClient(endpoint, EMULATOR_KEY, connection_verify=False, transport=LargeBodies()) as client:
+    async with CosmosClient(endpoint, EMULATOR_KEY, connection_verify=False, transport=Transport()) as client:
         database = await client.create_database_if_not_exists(f"both{next(_numbers)}")
         container = await database.create_container_if_not_exists("items", PartitionKey("/pk"))
         first = await container.create_item({"id": "a", "pk": "p", "n": 1})

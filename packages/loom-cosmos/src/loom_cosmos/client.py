@@ -21,7 +21,7 @@ from loom.plugins import AdapterContext, LoomURL
 from .containers import ContainerSpec, Policy, extend
 from .failures import FAILURES, Meaning, Refused, meaning_of, retry_after, status_of, unavailable
 from .options import CosmosOptions
-from .transport import LargeBodies
+from .transport import Transport
 from .usage import Usage
 
 __all__ = ["Cosmos", "Item", "Write", "cosmos_from_url", "create", "delete", "replace", "upsert"]
@@ -36,7 +36,6 @@ _LONGEST_PAUSE = 1.0
 _REFUSALS = frozenset({404, 409, 412})
 _POLICY_ATTEMPTS = 5
 _PAGE = 1000
-_CLOSING = 0.05
 
 
 def create(item: Item) -> Write:
@@ -73,7 +72,6 @@ class Cosmos:
         self._create = create
         self._users = 0
         self._active = 0
-        self._cancelled = False
         self._idle = asyncio.Event()
         self._opening = asyncio.Lock()
         self._stack: AsyncExitStack | None = None
@@ -103,9 +101,6 @@ class Cosmos:
         stack, self._stack, self._client = self._stack, None, None
         self._containers.clear()
         await stack.aclose()
-        if self._cancelled:
-            # A connection that was given up in the middle of its handshake takes a moment to be closed.
-            await asyncio.sleep(_CLOSING)
 
     async def account(self) -> Any:
         """The account's properties (``azure.cosmos.DatabaseAccount``), asked anew."""
@@ -213,9 +208,6 @@ class Cosmos:
             while True:
                 try:
                     return await request()
-                except asyncio.CancelledError:
-                    self._cancelled = True
-                    raise
                 except FAILURES as error:
                     meaning = meaning_of(error)
                     if status_of(error) in _REFUSALS:
@@ -260,14 +252,15 @@ class Cosmos:
             retry_status=0,
             enable_compact_utf8_item_writes=True,
             raw_response_hook=self.usage.count,
-            transport=LargeBodies(),
+            transport=Transport(),
             user_agent_suffix="loom-cosmos",
             **settings,
         )
+        # A client whose opening fails or is cancelled does not close what it has opened.
+        stack.push_async_callback(client.client_connection.pipeline_client.close)
         try:
             return await stack.enter_async_context(client)
         except FAILURES as error:
-            stack.push_async_callback(client.client_connection.pipeline_client.close)
             raise unavailable(error, options, "opening the account") from error
 
     async def _properties(self, container: ContainerProxy) -> Item | None:
