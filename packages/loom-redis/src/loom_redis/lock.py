@@ -81,7 +81,7 @@ class RedisLockManager(RedisFacts, LockManager):
 
     async def renew(self, lease: Lease, ttl: float) -> Lease:
         _check(lease.name, ttl)
-        reply = await self._run("renew", lease.name, lease.holder, repr(float(ttl)))
+        reply = await self._run("renew", lease.name, lease.holder, repr(float(ttl)), lease.token)
         if reply is None:
             raise LockLostError(
                 f"the lock {lease.name} is no longer held under token {lease.token}; stop what it protects",
@@ -93,7 +93,9 @@ class RedisLockManager(RedisFacts, LockManager):
     async def release(self, lease: Lease) -> bool:
         check_key("lock name", lease.name)
         self._calls += 1
-        released, following = await self._run("release", lease.name, lease.holder, f"{self._client}:{self._calls}")
+        released, following = await self._run(
+            "release", lease.name, lease.holder, f"{self._client}:{self._calls}", lease.token
+        )
         self._granted(lease.name, following)
         return bool(released)
 
@@ -156,7 +158,8 @@ class RedisLockManager(RedisFacts, LockManager):
 
     async def _stay(self, name: str, line: LockLine) -> float:
         """Say that the waiters wait, and take what was handed to one; seconds until the lease ends."""
-        waiters: list[Waiter] = [waiter for waiter in line.waiters.values() if waiter.ticket]
+        # One that was handed the lock just now waits no more: if its lease has ended already, it must not get another.
+        waiters: list[Waiter] = [one for one in line.waiters.values() if one.ticket and not one.given.done()]
         arguments = [part for waiter in waiters for part in (waiter.holder, repr(waiter.ttl), waiter.ticket)]
         left, own = await self._run("stay", name, *arguments)
         for waiter in waiters:

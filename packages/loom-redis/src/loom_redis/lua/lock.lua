@@ -84,16 +84,16 @@ function operations.acquire()
   return { current() }
 end
 
--- ARGV: holder, ttl. Returns the lease, or nil when it had ended.
+-- ARGV: holder, ttl, token. Returns the lease, or nil when it had ended.
 function operations.renew()
-  if not is_held() or holder ~= ARGV[6] then return false end
+  if not is_held() or holder ~= ARGV[6] or token ~= ARGV[8] then return false end
   set_end(now + tonumber(ARGV[7]))
   return current()
 end
 
--- ARGV: holder, an id of this call. Returns whether it was released, and the next lease if it is this client's.
+-- ARGV: holder, an id of this call, token. Returns whether it was released, and the next lease if it is this client's.
 function operations.release()
-  if is_held() and holder == ARGV[6] then return { 1, free(ARGV[7]) } end
+  if is_held() and holder == ARGV[6] and token == ARGV[8] then return { 1, free(ARGV[7]) } end
   local done = held[4] == ARGV[7] and 1 or 0
   if not is_held() and hand_over() then return { done, current() } end
   return { done, {} }
