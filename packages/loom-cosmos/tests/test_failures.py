@@ -111,6 +111,18 @@ async def test_a_document_whose_answer_was_lost_is_unknown(url: str, server: Cos
         assert await store.get("plain", "p", "a") == found
 
 
+async def test_an_answer_that_never_comes_is_not_waited_for(url: str, server: CosmosServer) -> None:
+    async with CosmosDocumentStore(client(f"{url}&timeout=0.3")) as store:
+        await store.ensure([PLAIN])
+        put = await store.put("plain", "p", "a", {"n": 1})
+        server.control(hang=1)
+        assert await store.get("plain", "p", "a") == put
+        server.control(hang=1)
+        with pytest.raises(StoreUnavailableError) as caught:
+            await store.put("plain", "p", "a", {"n": 2})
+        assert caught.value.unknown
+
+
 async def test_a_lock_whose_answer_was_lost_is_held(url: str, server: CosmosServer) -> None:
     async with CosmosLockManager(client(url)) as locks:
         server.control(cutAfter=1)

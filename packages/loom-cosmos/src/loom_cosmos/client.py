@@ -250,10 +250,8 @@ class Cosmos:
             retry_connect=0,
             retry_read=0,
             retry_status=0,
-            enable_compact_utf8_item_writes=True,
             raw_response_hook=self.usage.count,
-            transport=Transport(),
-            user_agent_suffix="loom-cosmos",
+            transport=Transport(options.timeout),
             **settings,
         )
         # A client whose opening fails or is cancelled does not close what it has opened.

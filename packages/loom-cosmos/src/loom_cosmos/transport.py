@@ -21,12 +21,15 @@ class Transport(AioHttpTransport):  # type: ignore[misc]  # azure-core loads it 
     the account, ends by a goodbye of TLS that nobody waits for: then it gives it the time that aiohttp advises.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float = 60.0) -> None:
+        """``timeout`` seconds are waited for an answer where the driver does not say how long: older ones."""
         super().__init__()
+        self._timeout = timeout
         self._given_up = False
 
     async def send(self, request: Any, **config: Any) -> Any:
         """Send the request. The body stays as it was, for the driver may send the request again."""
+        config.setdefault("read_timeout", self._timeout)
         body = request.data
         if isinstance(body, bytes | str) and len(body) > _LARGE // (1 if isinstance(body, bytes) else 4):
             request.data = io.BytesIO(body.encode() if isinstance(body, str) else body)

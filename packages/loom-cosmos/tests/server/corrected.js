@@ -24,7 +24,7 @@ let writes = 0;
 let control = fresh();
 
 function fresh() {
-  return { throttle: 0, retryAfterMs: 20, fail: 0, failStatus: 503, cutBefore: 0, cutAfter: 0, denied: null, account: {} };
+  return { throttle: 0, retryAfterMs: 20, fail: 0, failStatus: 503, cutBefore: 0, cutAfter: 0, hang: 0, denied: null, account: {} };
 }
 
 const nameOf = (db, coll) => `${db}/${coll}`;
@@ -270,6 +270,10 @@ async function serve(req, res) {
   if (control.fail > 0) {
     control.fail -= 1;
     return send(res, refusal(control.failStatus, "ServiceUnavailable", "Service is currently unavailable."));
+  }
+  if (control.hang > 0) {
+    control.hang -= 1;
+    return undefined;
   }
   if (control.cutBefore > 0) {
     control.cutBefore -= 1;
