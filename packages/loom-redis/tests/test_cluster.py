@@ -15,6 +15,8 @@ from loom_redis.options import RedisOptions
 from loom_redis.scripts import Script
 from loom_redis.testing import RedisCluster, RedisServer
 
+pytestmark = pytest.mark.slow
+
 _COUNT = Script("count", "return redis.call('INCR', KEYS[1])", writes=True)
 
 

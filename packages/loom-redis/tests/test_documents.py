@@ -42,6 +42,7 @@ class TestRedisDocumentStore(DocumentStoreSuite):
         return Harness(lambda: connect(self.url, clock), clock=clock, url=self.url)
 
 
+@pytest.mark.slow
 class TestRedisDocumentStoreByTheServersTime(DocumentStoreSuite):
     spec = SPEC
 
@@ -66,6 +67,7 @@ def cluster_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
         yield server
 
 
+@pytest.mark.slow
 class TestRedisDocumentStoreByTheRulesOfACluster(DocumentStoreSuite):
     spec = SPEC
 

@@ -24,6 +24,8 @@ from loom_redis.options import RedisOptions
 from loom_redis.plugin import loom_register_adapters
 from loom_redis.testing import RedisCluster
 
+pytestmark = pytest.mark.slow
+
 SPECS = {spec.port: spec for spec in loom_register_adapters() if spec.scheme == "redis+cluster"}
 
 

@@ -31,6 +31,7 @@ class TestRedisIdempotencyStore(IdempotencyStoreSuite):
         return Harness(lambda: RedisIdempotencyStore(Redis(options), clock=clock), clock=clock, url=self.url)
 
 
+@pytest.mark.slow
 class TestRedisIdempotencyStoreByTheServersTime(IdempotencyStoreSuite):
     spec = SPEC
 

@@ -244,8 +244,10 @@ async def test_tokens_leases_and_waiters_outlive_a_killed_server(tmp_path: Path)
         async with connect(server.url) as locks, connect(server.url) as other:
             held = await take(locks)
             await locks.release(await take(locks, "free"))
-            waiters = [asyncio.ensure_future(take(client, wait=60)) for client in (locks, other)]
-            await in_line(locks, 2)
+            waiters = []
+            for n, client in enumerate((locks, other)):
+                waiters.append(asyncio.ensure_future(take(client, wait=60)))
+                await in_line(locks, n + 1)
             server.kill()
             await asyncio.to_thread(server.start)
             assert await locks.holder("l") == held

@@ -26,6 +26,8 @@ from loom_redis.scripts import Script
 from loom_redis.testing import RedisServer
 from loom_redis.topology import Standalone, Topology
 
+pytestmark = pytest.mark.slow
+
 SPECS = {spec.port: spec for spec in loom_register_adapters() if spec.scheme == "redis"}
 
 

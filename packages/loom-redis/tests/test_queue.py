@@ -46,9 +46,10 @@ class TestRedisMessageQueue(MessageQueueSuite):
         return Harness(lambda: connect(self.url, clock), clock=clock, url=self.url)
 
 
+@pytest.mark.slow
 class TestByTheServersTime(TestRedisMessageQueue):
     def harness(self, tmp_path: Path) -> Harness[MessageQueue]:
-        return Harness(lambda: connect(self.url), url=self.url)
+        return Harness(lambda: connect(self.url), url=self.url, unit=2.0)
 
 
 def test_it_agrees_with_the_model(fresh_url: Callable[[], str]) -> None:
@@ -61,6 +62,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
         yield found
 
 
+@pytest.mark.slow
 class TestOnACluster(TestRedisMessageQueue):
     """Three masters: a script sees the keys of one queue only, and whoever waits is told by any of them."""
 

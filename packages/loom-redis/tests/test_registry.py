@@ -31,6 +31,7 @@ class TestRedisActorRegistry(ActorRegistrySuite):
         return Harness(lambda: RedisActorRegistry(Redis(options), clock=clock), clock=clock, url=self.url)
 
 
+@pytest.mark.slow
 class TestRedisActorRegistryByTheServersTime(ActorRegistrySuite):
     spec = SPEC
 

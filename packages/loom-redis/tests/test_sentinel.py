@@ -15,6 +15,8 @@ from loom_redis.options import RedisOptions
 from loom_redis.scripts import Script
 from loom_redis.testing import SentinelGroup
 
+pytestmark = pytest.mark.slow
+
 _SET = Script("set", "redis.call('SET', KEYS[1], ARGV[1]) return 1", writes=True)
 
 

@@ -31,6 +31,7 @@ class TestRedisStateStore(StateStoreSuite):
         return Harness(lambda: RedisStateStore(Redis(options), clock=clock), clock=clock, url=self.url)
 
 
+@pytest.mark.slow
 class TestRedisStateStoreByTheServersTime(StateStoreSuite):
     spec = SPEC
 
