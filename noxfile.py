@@ -49,7 +49,8 @@ def pytest(session: nox.Session, *arguments: str | Path) -> None:
     install_house(session, "test")
     session.run("python", str(ROOT / "scripts" / "install_redis.py"))
     codes = [0] if session.name == "tests" else [0, NO_TESTS_COLLECTED]
-    session.run("python", "-m", "pytest", *map(str, arguments), *session.posargs, success_codes=codes)
+    side_by_side = ("-n", "3", "--dist", "worksteal")
+    session.run("python", "-m", "pytest", *side_by_side, *map(str, arguments), *session.posargs, success_codes=codes)
 
 
 @nox.session

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from loom.testing.servers import npm_folder
 from loom_cosmos.testing import CosmosServer
 
 _HERE = Path(__file__).parent / "server"
-_FILES = ("package.json", "package-lock.json")
 _numbers = itertools.count(1)
 
 # Of the suites' tests those that take seconds, most because each of their processes imports the driver.
@@ -55,21 +52,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def server_package() -> Path:
     """The folder with the server's package, in the user's cache; without one the tests are skipped, saying why."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed: install Node.js 18 or newer (apt-get install nodejs npm)")
-    lock = hashlib.sha256((_HERE / _FILES[1]).read_bytes()).hexdigest()[:16]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loom-tests"
-    folder = root / f"cosmos-{lock}"
-    if not (folder / "done").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _FILES:
-            shutil.copyfile(_HERE / name, folder / name)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode != 0:
-            pytest.skip(f"npm ci in {folder} failed, and the server is needed: {done.stderr.strip()[-400:]}")
-        (folder / "done").touch()
-    return folder
+    try:
+        return npm_folder(_HERE, "cosmos")
+    except RuntimeError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,14 @@ from loom.errors import DocumentConflictError, JournalConflictError, StoreUnavai
 from loom.plugins import AdapterContext, LoomURL
 from loom.ports.documents import Collection
 from loom.ports.journal import Append, Appended, Head, Snapshot
+from loom.testing.servers import free_port
 from loom_cosmos.client import Cosmos
 from loom_cosmos.containers import DOCUMENTS, JOURNAL
 from loom_cosmos.documents import CosmosDocumentStore
 from loom_cosmos.journal import CosmosJournalStore
 from loom_cosmos.lock import CosmosLockManager
 from loom_cosmos.options import CosmosOptions
-from loom_cosmos.testing import CosmosServer, free_port
+from loom_cosmos.testing import CosmosServer
 
 PLAIN = Collection("plain")
 _numbers = itertools.count(1)

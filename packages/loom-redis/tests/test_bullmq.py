@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from loom.errors import ConfigurationError, StoreUnavailableError
 from loom.plugins import AdapterContext, LoomURL
 from loom.ports import MessageQueue, OutgoingMessage, QueueDepth
+from loom.testing.servers import free_port
 from loom.testing.suites.base import Harness
 from loom.testing.suites.keys import HOSTILE_KEYS
 from loom.testing.suites.queue import MessageQueueSuite
@@ -25,7 +26,7 @@ from loom_redis.bullmq import BullMQMessageQueue
 from loom_redis.bullmq_names import id_of, job_id, prefix_of, queue_of
 from loom_redis.bullmq_scripts import BullScripts, load_bull_scripts
 from loom_redis.plugin import loom_register_adapters
-from loom_redis.testing import RedisServer, free_port
+from loom_redis.testing import RedisServer
 
 SPEC = next(spec for spec in loom_register_adapters() if spec.scheme == "bullmq")
 

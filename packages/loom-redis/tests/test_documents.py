@@ -14,13 +14,14 @@ from loom.plugins import AdapterContext, LoomURL
 from loom.ports.documents import DocumentStore
 from loom.testing.clock import ManualClock
 from loom.testing.machines.documents import documents_machine
+from loom.testing.servers import free_port
 from loom.testing.suites.base import Harness
 from loom.testing.suites.documents import DocumentStoreSuite
 from loom_redis.client import Redis
 from loom_redis.documents import RedisDocumentStore
 from loom_redis.options import RedisOptions
 from loom_redis.plugin import loom_register_adapters
-from loom_redis.testing import RedisServer, free_port
+from loom_redis.testing import RedisServer
 
 MODEL = settings(max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SPEC = next(s for s in loom_register_adapters() if (s.port, s.scheme) == ("documents", "redis"))

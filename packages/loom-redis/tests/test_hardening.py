@@ -11,11 +11,12 @@ import trustme
 
 from loom.errors import StoreUnavailableError
 from loom.plugins import LoomURL
+from loom.testing.servers import free_port
 from loom_redis.client import Redis
 from loom_redis.options import RedisOptions
 from loom_redis.proxy import LossyProxy
 from loom_redis.scripts import Script
-from loom_redis.testing import RedisServer, free_port
+from loom_redis.testing import RedisServer
 
 _SET = Script("set", "redis.call('SET', KEYS[1], ARGV[1]) return 1", writes=True)
 

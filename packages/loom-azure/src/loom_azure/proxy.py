@@ -10,7 +10,9 @@ from typing import Self
 
 import msgspec
 
-from .testing import AzuriteServer, free_port
+from loom.testing.servers import free_port
+
+from .testing import AzuriteServer
 
 __all__ = ["Fault", "FaultyProxy"]
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +9,9 @@ import time
 from pathlib import Path
 from typing import Self
 
-__all__ = ["AzuriteServer", "azurite_program", "free_port"]
+from loom.testing.servers import free_port, npm_folder
+
+__all__ = ["AzuriteServer", "azurite_program"]
 
 _FILES = ("package.json", "package-lock.json")
 
@@ -22,36 +21,8 @@ def azurite_program(node: Path) -> Path:
 
     Raises RuntimeError saying what to install when there is no Node.js, or npm cannot fetch it.
     """
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        raise RuntimeError(
-            "node and npm are not installed, and the tests of Azure blobs run on Azurite: install Node.js 20 or newer "
-            "(Debian and Ubuntu: sudo apt-get install nodejs npm; macOS: brew install node)"
-        )
-    lock = hashlib.sha256((node / _FILES[1]).read_bytes()).hexdigest()[:16]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loom-tests"
-    folder = root / f"azurite-{lock}"
-    if not (folder / "done").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _FILES:
-            shutil.copyfile(node / name, folder / name)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-        if done.returncode != 0:
-            raise RuntimeError(f"npm ci in {folder} failed, and Azurite is needed: {done.stderr.strip()[-400:]}")
-        (folder / "done").touch()
+    folder = npm_folder(node, "azurite")
     return folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now, below the range from which the system takes its own."""
-    for port in range(21000 + (time.monotonic_ns() // 1000) % 9000, 32000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port on 127.0.0.1")
 
 
 class AzuriteServer:

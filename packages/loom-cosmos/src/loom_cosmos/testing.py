@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 import subprocess
 import time
@@ -13,19 +12,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from loom.testing.servers import free_port
+
 from .options import EMULATOR_KEY
 
-__all__ = ["CosmosServer", "free_port"]
+__all__ = ["CosmosServer"]
 
 _START_SECONDS = 60.0
-
-
-def free_port() -> int:
-    """A port on which nobody listens now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class CosmosServer:

@@ -7,7 +7,7 @@ import contextlib
 from types import TracebackType
 from typing import Self
 
-from .testing import free_port
+from loom.testing.servers import free_port
 
 __all__ = ["LossyProxy"]
 

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-__all__ = ["RedisCluster", "RedisServer", "SentinelGroup", "free_port", "need_redis_server"]
+from loom.testing.servers import free_port
+
+__all__ = ["RedisCluster", "RedisServer", "SentinelGroup", "need_redis_server"]
 
 _INSTALL = (
     "redis-server is not installed. Debian and Ubuntu: sudo apt-get install redis-server; macOS: brew install redis"
@@ -24,18 +26,6 @@ def need_redis_server() -> str:
     if path is None:
         raise RuntimeError(_INSTALL)
     return path
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now, below the range from which the system takes its own."""
-    for port in range(21000 + (time.monotonic_ns() // 1000) % 9000, 32000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port on 127.0.0.1")
 
 
 class RedisServer:

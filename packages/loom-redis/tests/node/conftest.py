@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -16,30 +14,19 @@ from typing import Any
 
 import pytest
 
+from loom.testing.servers import npm_folder
 from loom_redis.testing import RedisServer
 
 _HERE = Path(__file__).parent
-_FILES = ("package.json", "package-lock.json")
 
 
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
     """A ``node_modules`` with bullmq, in the user's cache; without one the test is skipped, saying what to install."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed: install Node.js 20 or newer (apt-get install nodejs npm)")
-    lock = hashlib.sha256((_HERE / _FILES[1]).read_bytes()).hexdigest()[:16]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loom-tests"
-    folder = root / f"bullmq-{lock}"
-    if not (folder / "done").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _FILES:
-            shutil.copyfile(_HERE / name, folder / name)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode != 0:
-            pytest.skip(f"npm ci in {folder} failed, and Node's bullmq is needed: {done.stderr.strip()[-400:]}")
-        (folder / "done").touch()
-    return folder / "node_modules"
+    try:
+        return npm_folder(_HERE, "bullmq") / "node_modules"
+    except RuntimeError as error:
+        pytest.skip(str(error))
 
 
 class NodeBull:
