@@ -110,7 +110,7 @@ async def test_facts(tmp_path: Path) -> None:
         await redis.start()
         facts, [server] = await facts_of(redis), await server_facts(redis)
         await redis.close()
-    assert server.version >= (6, 2)
+    assert server.version >= (7, 0)
     assert "up to a second" in facts["persistence"]
     assert facts["scripts"] == "run"
     assert "appendfsync always" in facts["to change"]

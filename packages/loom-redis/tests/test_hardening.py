@@ -73,7 +73,7 @@ async def test_users_passwords_and_what_is_said_of_them(tmp_path: Path) -> None:
 
 async def test_a_server_that_repeats_what_it_does_not_know(tmp_path: Path) -> None:
     with RedisServer(tmp_path, settings=(("rename-command", "HELLO", ""),)) as server:
-        error = await _fails(server.url.replace("//", "//me:hush@"), "6.2 or newer")
+        error = await _fails(server.url.replace("//", "//me:hush@"), "7.0 or newer")
     assert "hush" not in str(error) + repr(error.__cause__)
 
 

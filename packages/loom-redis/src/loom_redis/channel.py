@@ -240,7 +240,7 @@ async def dial(
         channel.close()
         if error.code == "ERR" and ("unknown command" in str(error) or "NOPROTO" in str(error)):
             raise Disconnected(
-                "it does not know HELLO 3; Loom needs Redis 6.2 or newer", sent=False, final=True
+                "it does not know HELLO 3; Loom needs Redis 7.0 or newer", sent=False, final=True
             ) from None
         raise
     except OSError as error:

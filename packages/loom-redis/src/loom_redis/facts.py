@@ -93,8 +93,8 @@ def promise_of(redis: Redis, server: ServerFacts) -> str:
 def changes_for(redis: Redis, server: ServerFacts) -> list[str]:
     """What to change on this server, most pressing first."""
     changes = []
-    if server.version < (6, 2):
-        changes.append("use Redis 6.2 or newer")
+    if server.version < (7, 0):
+        changes.append("use Redis 7.0 or newer")
     if server.appendonly is False:
         changes.append("CONFIG SET appendonly yes")
     if server.policy not in (None, "noeviction"):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["redis_rules"]
 
 _EVICTS_NOTHING = "noeviction"
-_LEAST_VERSION = (6, 2)
+_LEAST_VERSION = (7, 0)
 
 
 class RedisRule(GuardRule):
@@ -128,8 +128,8 @@ class VersionRule(RedisRule):
 
     code = "redis-version"
     severity = "refuse"
-    summary = "the server is older than Redis 6.2"
-    remedy = "use Redis 6.2 or newer"
+    summary = "the server is older than Redis 7.0"
+    remedy = "use Redis 7.0 or newer"
 
     def judge(self, port: PortConfig, redis: Redis, server: ServerFacts) -> Iterator[Finding]:
         if server.version < _LEAST_VERSION:
