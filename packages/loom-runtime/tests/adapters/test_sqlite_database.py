@@ -53,8 +53,9 @@ async def test_the_lock_of_another_process_never_stops_the_event_loop(tmp_path: 
 
 async def test_commits_of_others_wake_and_own_grouped_ones_do_not(tmp_path: Path) -> None:
     database, other = await _open(tmp_path / "loom.db"), await _open(tmp_path / "loom.db")
-    while await database.changed(0.05):
-        pass  # the making of the tables, by the other one
+    assert database._writer is not None
+    while database._version != database._writer.version_here():
+        await database.changed(0.05)  # the making of the tables, by the other one
     waiter = asyncio.ensure_future(database.changed(60.0))
     for number in range(20):
         await database.write_grouped(_insert, number, at_once=True)
