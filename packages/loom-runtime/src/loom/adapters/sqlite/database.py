@@ -179,7 +179,7 @@ class Database:
         while self._waiters and self._writer is not None:
             version = self._writer.version_here()
             if version is None:
-                version = await self._writer.submit(_data_version)
+                version = await self._writer.submit(_data_versions, None)  # as a group: it wakes nobody by itself
             if version != self._version:
                 self._version = version
                 self._notify()
@@ -386,6 +386,10 @@ def _run_all(connection: sqlite3.Connection, batch: list[_Job]) -> list[Any]:
 
 def _data_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _data_versions(connection: sqlite3.Connection, items: list[None]) -> list[int]:
+    return [_data_version(connection)] * len(items)
 
 
 class _Failure:
