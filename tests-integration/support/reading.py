@@ -29,6 +29,7 @@ class Reading:
         self.queue = queue
         self._streams: dict[str, list[Any]] = {}
         self._read: dict[str, int] = {}
+        self._one_at_a_time = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -45,6 +46,10 @@ class Reading:
 
     async def journal(self) -> Journal:
         """Everything as it is now. Streams are read one after the other: a proof of all of them needs them at rest."""
+        async with self._one_at_a_time:
+            return await self._journal()
+
+    async def _journal(self) -> Journal:
         queued, dead = await self._mailboxes()
         names: list[str] = []
         while page := await self.store.streams(after=names[-1] if names else "", limit=_PAGE):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from loom import Context, workflow
 from loom.errors import InvalidArgumentsError, WorkflowCancelledError
+from loom.runtime.entries import ResultRecorded, RunFinished
 
 
 class Broken(Exception): ...
@@ -62,6 +64,29 @@ async def test_wrong_arguments_fail_the_parent_instead_of_leaving_it_waiting(hou
     async with asyncio.timeout(5):
         with pytest.raises(InvalidArgumentsError):
             await app.workflow(careless, "p").run()
+
+
+@workflow
+async def lingering(ctx: Context) -> int:
+    result = int(await ctx.workflow(child, "c").run(4))
+    return result + await ctx.wait_signal("go", int)
+
+
+async def test_an_outcome_that_comes_again_after_a_crash_is_recorded_once(house: Any) -> None:
+    """The host died after the entry and before the ack, so the queue gives the message once more."""
+    app = await house.open(lingering, child)
+    handle = await app.workflow(lingering, "p").start()
+    await house.waits(handle, "signal")
+    [finished] = [e for entry in await house.journal("run/child/c") for e in entry if isinstance(e, RunFinished)]
+    app = await house.restart(crash=True)
+    handle = app.workflow(lingering, "p")
+    await house.waits(handle, "signal")
+    again = msgspec.structs.replace(finished.outgoing[0])
+    await app.host.router.call(again, timeout=10)
+    await handle.signal("go", 1)
+    assert await handle.result() == 9
+    events = [event for entry in await house.journal("run/lingering/p") for event in entry]
+    assert [e.kind for e in events if isinstance(e, ResultRecorded)] == ["child"]
 
 
 @pytest.mark.parametrize("crash", [False, True])

@@ -130,6 +130,10 @@ class Execution(Asking):
         """Whether a result still has somebody who waits for it: a branch may have been cancelled in the meantime."""
         return not isinstance(event, ResultRecorded) or event.kind == "child" or event.position in self.waiting
 
+    def has_outcome(self, position: str) -> bool:
+        """Whether the outcome of the child that was started at a position is known."""
+        return position in self._children
+
     def take(self) -> tuple[list[Event], list[Command]]:
         """What was asked since the last call: events for this entry, and commands to carry out after it."""
         outputs, asked = self.outputs, self.asked

@@ -59,6 +59,8 @@ def take(cell: RunCell, job: Job, inputs: list[Event]) -> bytes:
         incarnation, _, outcome.position = outcome.position.rpartition(":")
         if incarnation != str(history.started.incarnation if history.started else 0):
             return encode(False)  # of a child that an earlier incarnation had started
+        if cell.execution is not None and cell.execution.has_outcome(outcome.position):
+            return encode(True)  # recorded by a host that had no time left to ack it
         outcome.at = max(outcome.at, now)
         inputs.append(outcome)
         history.requests[message.id] = 0.0
