@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,19 +20,8 @@ from loom_cosmos.lock import CosmosLockManager
 from loom_cosmos.options import CosmosOptions
 from loom_cosmos.testing import CosmosServer
 
-# A connection that is cut while the driver opens it is closed by the garbage collector: here, not in a later test.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*unclosed.*:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
 PLAIN = Collection("plain")
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(autouse=True)
-def _no_garbage() -> Iterator[None]:
-    yield
-    gc.collect()
 
 
 def client(url: str) -> Cosmos:

@@ -183,10 +183,13 @@ async def test_writes_wait_for_replicas(tmp_path: Path) -> None:
         with replica:
             while "state=online" not in master.cli("INFO", "replication"):
                 await asyncio.sleep(0.05)
-            redis = _redis(f"{master.url}?wait_replicas=1&wait_timeout=0.3")
+            redis = _redis(f"{master.url}?wait_replicas=1&wait_timeout=4")
             await redis.start()
             await asyncio.gather(*(redis.run(_SET, [f"k{n}"], [n]) for n in range(200)))
             assert int(replica.cli("DBSIZE")) == 200
+            await redis.close()
+            redis = _redis(f"{master.url}?wait_replicas=1&wait_timeout=0.3")
+            await redis.start()
             replica.pause()
             with pytest.raises(StoreUnavailableError, match="not on 1 replicas") as raised:
                 await redis.run(_SET, ["late"], [1])
