@@ -49,7 +49,7 @@ def pytest(session: nox.Session, *arguments: str | Path) -> None:
     install_house(session, "test")
     session.run("python", str(ROOT / "scripts" / "install_redis.py"))
     codes = [0] if session.name == "tests" else [0, NO_TESTS_COLLECTED]
-    side_by_side = ("-n", "3", "--dist", "worksteal")
+    side_by_side = ("-n", "2", "--dist", "worksteal")
     session.run("python", "-m", "pytest", *side_by_side, *map(str, arguments), *session.posargs, success_codes=codes)
 
 
