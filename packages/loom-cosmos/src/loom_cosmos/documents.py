@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
 from loom.adapters import document_rules as rules
-from loom.clock import Clock, SystemClock
+from loom.clock import Clock
 from loom.errors import DocumentConflictError, DocumentError, TooLargeError
-from loom.plugins import AdapterContext, LoomURL
 from loom.ports.documents import Collection, Document, DocumentStore, Operation, Page, Put, Query, check_indexed
 from loom.ports.port import check_key
 
-from .adapter import CosmosFacts
-from .client import Cosmos, Item, Write, cosmos_from_url, create, delete, replace, upsert
+from .adapter import CosmosAdapter
+from .client import Cosmos, Item, Write, create, delete, replace, upsert
 from .containers import DOCUMENTS, document_policy
 from .document_items import MAX_BODY_BYTES, document_of, expired, item_names, item_of, server_etag
 from .document_query import ask_of
@@ -25,7 +23,7 @@ __all__ = ["CosmosDocumentStore"]
 _ATTEMPTS = 100
 
 
-class CosmosDocumentStore(CosmosFacts, DocumentStore):
+class CosmosDocumentStore(CosmosAdapter, DocumentStore):
     """A DocumentStore in one container; a partition of documents is a logical partition of Cosmos.
 
     A read is one point read, a batch one transactional batch. A query that names its partition is answered by that
@@ -38,34 +36,12 @@ class CosmosDocumentStore(CosmosFacts, DocumentStore):
     (16 KiB a document); larger ones once they are written again.
     """
 
+    container = DOCUMENTS
     max_bytes = MAX_BODY_BYTES
 
     def __init__(self, cosmos: Cosmos, *, clock: Clock | None = None) -> None:
-        self._cosmos = cosmos
-        self._clock = clock or SystemClock()
+        super().__init__(cosmos, clock=clock)
         self._collections: dict[str, Collection] = {}
-        self._started = False
-
-    @classmethod
-    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
-        """``cosmos://ACCOUNT.documents.azure.com/DATABASE``; see ``CosmosOptions``."""
-        return cls(cosmos_from_url(url, context), clock=context.clock)
-
-    async def start(self) -> None:
-        if self._started:
-            return
-        await self._cosmos.start()
-        try:
-            await self._cosmos.use(DOCUMENTS)
-        except BaseException:
-            await self._cosmos.close()
-            raise
-        self._started = True
-
-    async def close(self) -> None:
-        if self._started:
-            self._started = False
-            await self._cosmos.close()
 
     async def ensure(self, collections: Sequence[Collection]) -> None:
         """Also extends the container's indexing policy, which an account key may do and the data roles may not."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Self
 
 from loom.clock import Clock
 from loom.errors import InvalidKeyError, JournalError, JournalGapError, PortError, StoreUnavailableError, TooLargeError
-from loom.plugins import AdapterContext, LoomURL
 from loom.ports.journal import Append, Appended, Head, JournalEntry, JournalStore, Snapshot, conflict
 from loom.ports.port import check_key
 
-from .adapter import CosmosFacts
-from .client import Cosmos, Item, Write, cosmos_from_url, create, delete, replace, upsert
+from .adapter import CosmosAdapter
+from .client import Cosmos, Item, Write, create, delete, replace, upsert
 from .containers import JOURNAL
 from .failures import Refused
 from .journal_items import (
@@ -41,7 +39,7 @@ _DELETES = 99
 """Entries trimmed in a batch: with the head it has the 100 operations that Cosmos takes."""
 
 
-class CosmosJournalStore(CosmosFacts, JournalStore):
+class CosmosJournalStore(CosmosAdapter, JournalStore):
     """A JournalStore in one container; a stream is a logical partition with its head, its snapshot and its entries.
 
     An append is one transactional batch: the head is replaced if it still has the ETag that was seen, and the entry
@@ -56,35 +54,16 @@ class CosmosJournalStore(CosmosFacts, JournalStore):
     for tools.
     """
 
+    container = JOURNAL
     max_bytes = MAX_DATA_BYTES
 
     def __init__(self, cosmos: Cosmos, *, clock: Clock | None = None) -> None:
         """``clock`` is accepted as every adapter accepts it; a journal asks nobody for the time."""
-        self._cosmos = cosmos
+        super().__init__(cosmos, clock=clock)
         self._known: OrderedDict[str, Stood] = OrderedDict()
-        self._started = False
 
-    @classmethod
-    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
-        """``cosmos://ACCOUNT.documents.azure.com/DATABASE``; see ``CosmosOptions``."""
-        return cls(cosmos_from_url(url, context), clock=context.clock)
-
-    async def start(self) -> None:
-        if self._started:
-            return
-        await self._cosmos.start()
-        try:
-            await self._cosmos.use(JOURNAL)
-        except BaseException:
-            await self._cosmos.close()
-            raise
-        self._started = True
-
-    async def close(self) -> None:
-        if self._started:
-            self._started = False
-            self._known.clear()
-            await self._cosmos.close()
+    async def _drain(self) -> None:
+        self._known.clear()
 
     async def append_many(self, appends: Sequence[Append]) -> list[Appended | PortError]:
         """Streams at once, ``concurrency`` of the URL at most; appends to one stream one after the other.

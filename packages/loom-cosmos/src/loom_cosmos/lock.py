@@ -7,19 +7,17 @@ import contextlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Self
 
 import msgspec
 
 from loom.adapters.waiting import WaitingLines, wait_for_either
-from loom.clock import Clock, SystemClock
+from loom.clock import Clock
 from loom.errors import LockError, LockLostError, PortError, StoreUnavailableError
-from loom.plugins import AdapterContext, LoomURL
 from loom.ports.lock import Lease, LockManager
 from loom.ports.port import check_key
 
-from .adapter import CosmosFacts
-from .client import Cosmos, Item, cosmos_from_url, create, replace
+from .adapter import CosmosAdapter
+from .client import Cosmos, Item, create, replace
 from .containers import LOCKS
 from .failures import Refused
 from .names import partition_key
@@ -32,7 +30,7 @@ _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
 
 
-class CosmosLockManager(CosmosFacts, LockManager):
+class CosmosLockManager(CosmosAdapter, LockManager):
     """A LockManager in one container: an item for each name, replaced by compare-and-set on its ETag.
 
     The token is in the item and goes up with each lease; a released lock keeps its item, so that tokens go on. Time
@@ -44,35 +42,16 @@ class CosmosLockManager(CosmosFacts, LockManager):
     this manager. A waiter on another host may so get the lock up to a second late, and waiting costs a request a look.
     """
 
+    container = LOCKS
+
     def __init__(self, cosmos: Cosmos, *, clock: Clock | None = None) -> None:
-        self._cosmos = cosmos
-        self._clock = clock or SystemClock()
+        super().__init__(cosmos, clock=clock)
         self._lines = WaitingLines()
         self._released: dict[str, asyncio.Future[None]] = {}
         self._abandoned: set[asyncio.Task[None]] = set()
-        self._started = False
 
-    @classmethod
-    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
-        """``cosmos://ACCOUNT.documents.azure.com/DATABASE``; see ``CosmosOptions``."""
-        return cls(cosmos_from_url(url, context), clock=context.clock)
-
-    async def start(self) -> None:
-        if self._started:
-            return
-        await self._cosmos.start()
-        try:
-            await self._cosmos.use(LOCKS)
-        except BaseException:
-            await self._cosmos.close()
-            raise
-        self._started = True
-
-    async def close(self) -> None:
-        if self._started:
-            self._started = False
-            await asyncio.gather(*self._abandoned, return_exceptions=True)
-            await self._cosmos.close()
+    async def _drain(self) -> None:
+        await asyncio.gather(*self._abandoned, return_exceptions=True)
 
     async def acquire(self, name: str, ttl: float, *, wait: float = 0.0) -> Lease | None:
         _check(name, ttl)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
 from loom.clock import Clock, SystemClock
 from loom.errors import NotAMemberError
-from loom.plugins import AdapterContext, LoomURL
 from loom.ports import CoordinationAdapter, Member, ShardLease, TypeLease
 from loom.ports.port import check_key
 
-from .adapter import RedisFacts
+from .adapter import RedisAdapter
 from .channel import Argument
-from .client import Redis, redis_from_url
+from .client import Redis
 from .scripts import load_script
 
 __all__ = ["RedisCoordinationAdapter"]
@@ -31,16 +30,17 @@ _SHARDS_AT_ONCE = 2000
 Units = Iterable[tuple[int, str]]
 
 
-class RedisCoordinationAdapter(RedisFacts, CoordinationAdapter):
+class RedisCoordinationAdapter(RedisAdapter, CoordinationAdapter):
     """Coordination of a fleet. Members live by heartbeats within ``member_ttl``, by the server's time.
 
     Every operation is one script and so atomic: of members that race for a shard one gets it. Epochs are kept as long
-    as the server's data. ``owners`` is answered by a few bytes while nothing changes.
+    as the server's data. ``owners`` is answered by a few bytes while nothing changes. Closing leaves the members as they
+    are: they live until their time is over.
     """
 
     def __init__(self, redis: Redis, *, clock: Clock | None = None) -> None:
         """Time is the server's, unless ``clock`` is another than the system's."""
-        self._redis = redis
+        super().__init__(redis, clock=clock)
         self._clock = clock or SystemClock()
         self._own_time = not isinstance(self._clock, SystemClock)
         self.member_ttl = redis.options.member_ttl
@@ -49,23 +49,6 @@ class RedisCoordinationAdapter(RedisFacts, CoordinationAdapter):
         self._calls = 0
         self._seen_change: bytes | None = None
         self._owners: dict[int, ShardLease] = {}
-        self._started = False
-
-    @classmethod
-    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
-        """``redis://HOST:PORT/DB?member_ttl=SECONDS``; see ``RedisOptions`` for the options."""
-        return cls(redis_from_url(url, context), clock=context.clock)
-
-    async def start(self) -> None:
-        if not self._started:
-            await self._redis.start()
-            self._started = True
-
-    async def close(self) -> None:
-        """Leave the members as they are: they live until their time is over."""
-        if self._started:
-            self._started = False
-            await self._redis.close()
 
     async def shard_count(self, wanted: int) -> int:
         if wanted < 0:

@@ -7,17 +7,15 @@ import contextlib
 import itertools
 import secrets
 from collections.abc import Sequence
-from typing import Self
 
 from loom.adapters import document_rules as rules
 from loom.clock import Clock, SystemClock
 from loom.errors import StoreUnavailableError, TooLargeError
-from loom.plugins import AdapterContext, LoomURL
 from loom.ports.documents import Collection, Document, DocumentStore, Operation, Page, Put, Query, check_indexed
 from loom.ports.port import check_key
 
-from .adapter import RedisFacts
-from .client import Redis, redis_from_url
+from .adapter import RedisAdapter
+from .client import Redis
 from .document_batch import Batches, Change
 from .document_keys import PartitionKeys
 from .document_partitions import Partitions
@@ -32,7 +30,7 @@ MAX_BATCH_BYTES = 64 * 2**20
 _CLEANED = 16
 
 
-class RedisDocumentStore(RedisFacts, DocumentStore):
+class RedisDocumentStore(RedisAdapter, DocumentStore):
     """A DocumentStore on Redis.
 
     A partition lies in one slot of a cluster, and a batch is one script. Bodies are at most 16 MiB, those of a batch
@@ -51,31 +49,13 @@ class RedisDocumentStore(RedisFacts, DocumentStore):
     max_bytes = rules.MAX_BODY_BYTES
 
     def __init__(self, redis: Redis, *, clock: Clock | None = None) -> None:
-        self._redis = redis
+        super().__init__(redis, clock=clock)
         self._clock = None if clock is None or isinstance(clock, SystemClock) else clock
-        self._started = False
-        self._starting = asyncio.Lock()
         self._collections: dict[str, Collection] = {}
         self._prefix = secrets.token_hex(8)
         self._writes = itertools.count(1)
         self._partitions = Partitions(redis, self._now, self._unique)
         self._batches = Batches(redis, self._partitions, self._now, self._unique)
-
-    @classmethod
-    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
-        """``redis://localhost:6379/0``; see ``RedisOptions``."""
-        return cls(redis_from_url(url, context), clock=context.clock)
-
-    async def start(self) -> None:
-        async with self._starting:
-            if not self._started:
-                await self._redis.start()
-                self._started = True
-
-    async def close(self) -> None:
-        if self._started:
-            self._started = False
-            await self._redis.close()
 
     async def ensure(self, collections: Sequence[Collection]) -> None:
         for collection in collections:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any
 
 from loom.clock import Clock
 from loom.errors import InvalidKeyError, JournalError, JournalGapError, PortError, StoreUnavailableError, TooLargeError
-from loom.plugins import AdapterContext, LoomURL
 from loom.ports import Append, Appended, Head, JournalEntry, JournalStore, Snapshot
 from loom.ports.journal import conflict
 from loom.ports.port import check_key
 
-from .adapter import RedisFacts
+from .adapter import RedisAdapter
 from .channel import Argument
-from .client import Redis, redis_from_url
+from .client import Redis
 from .journal_records import (
     head_of,
     head_text,
@@ -54,7 +53,7 @@ _KEYS = 20_000
 """How many names of keys are remembered."""
 
 
-class RedisJournalStore(RedisFacts, JournalStore):
+class RedisJournalStore(RedisAdapter, JournalStore):
     """A JournalStore on Redis, as durable as the server's append-only file and ``wait_replicas`` make it.
 
     Appends of one call are one script; on a cluster one for each stream, all under way at once. A connection that is
@@ -65,29 +64,12 @@ class RedisJournalStore(RedisFacts, JournalStore):
 
     def __init__(self, redis: Redis, *, clock: Clock | None = None) -> None:
         """``clock`` is accepted as every adapter accepts it; a journal asks nobody for the time."""
-        self._redis = redis
-        self._started = False
+        super().__init__(redis, clock=clock)
         self._one_slot = redis.options.mode != "cluster"
         self._index = redis.key("journal", "streams", "names")
         self._known_keys: dict[str, str] = {}
         self._under_way = 0
         self._together = Together(self._append_calls)
-
-    @classmethod
-    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
-        """``redis://HOST:PORT/DB``; see ``RedisOptions`` for the options."""
-        return cls(redis_from_url(url, context), clock=context.clock)
-
-    async def start(self) -> None:
-        if not self._started:
-            await self._redis.start()
-            self._started = True
-
-    async def close(self) -> None:
-        if self._started:
-            self._started = False
-            await self._together.drain()
-            await self._redis.close()
 
     async def append(self, append: Append) -> Appended:
         """See the port. While others are under way, those of one moment share a script: half the work of one each."""
@@ -197,6 +179,9 @@ class RedisJournalStore(RedisFacts, JournalStore):
 
     async def _append_calls(self, calls: list[Sequence[Append]]) -> list[Appended | PortError]:
         return await self.append_many([append for call in calls for append in call])
+
+    async def _drain(self) -> None:
+        await self._together.drain()
 
     async def _append(self, good: Sequence[tuple[int, str, Append]], outcomes: list[Any]) -> None:
         """Fill in the outcomes. Raises StoreUnavailableError when every script has failed."""

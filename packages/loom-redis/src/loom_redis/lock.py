@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
 from loom.clock import Clock, SystemClock
 from loom.errors import LockLostError, PortError
-from loom.plugins import AdapterContext, LoomURL
 from loom.ports import Lease, LockManager
 from loom.ports.port import check_key
 
-from .adapter import RedisFacts
+from .adapter import RedisAdapter
 from .channel import Argument
-from .client import Redis, redis_from_url
+from .client import Redis
 from .lock_line import LockLine, Waiter
 from .scripts import load_script
 
@@ -26,7 +25,7 @@ _SCRIPT = load_script("lock")
 _READ = load_script("lock", writes=False)
 
 
-class RedisLockManager(RedisFacts, LockManager):
+class RedisLockManager(RedisAdapter, LockManager):
     """A LockManager for a fleet.
 
     Each operation is one script. Waiters of all hosts stand in one line, in the order in which they came; whoever
@@ -37,7 +36,7 @@ class RedisLockManager(RedisFacts, LockManager):
 
     def __init__(self, redis: Redis, *, clock: Clock | None = None) -> None:
         """Time is the server's, unless ``clock`` is another than the system's."""
-        self._redis = redis
+        super().__init__(redis, clock=clock)
         self._clock = clock or SystemClock()
         self._own_time = not isinstance(self._clock, SystemClock)
         self._client = secrets.token_hex(8)
@@ -46,25 +45,6 @@ class RedisLockManager(RedisFacts, LockManager):
         self._tasks: set[asyncio.Task[None]] = set()
         # A node of a cluster counts its own listeners only.
         self._counts_all = "0" if redis.options.mode == "cluster" else "1"
-        self._started = False
-
-    @classmethod
-    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
-        """``redis://HOST:PORT/DB``; see ``RedisOptions`` for the options."""
-        return cls(redis_from_url(url, context), clock=context.clock)
-
-    async def start(self) -> None:
-        if not self._started:
-            await self._redis.start()
-            self._started = True
-
-    async def close(self) -> None:
-        """Those who wait get nothing, and leave the line before this returns."""
-        if self._started:
-            self._started = False
-            await asyncio.gather(*(line.end_waits() for line in self._lines.values()))
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._redis.close()
 
     async def acquire(self, name: str, ttl: float, *, wait: float = 0.0) -> Lease | None:
         """See the port. Waiters of all managers are served in the order in which they came."""
@@ -103,6 +83,11 @@ class RedisLockManager(RedisFacts, LockManager):
         check_key("lock name", name)
         reply = await self._run("holder", name)
         return None if reply is None else _lease(name, reply)
+
+    async def _drain(self) -> None:
+        """Those who wait get nothing, and leave the line before this returns."""
+        await asyncio.gather(*(line.end_waits() for line in self._lines.values()))
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _wait(self, name: str, holder: str, ttl: float, wait: float) -> Lease | None:
         line = self._lines.get(name) or self._open_line(name)

@@ -17,17 +17,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Self
 
 from loom.clock import Clock, SystemClock
 from loom.errors import TooLargeError
-from loom.plugins import AdapterContext, LoomURL
 from loom.ports import DeadLetter, Delivery, MessageQueue, OutgoingMessage, QueueDepth
 from loom.ports.port import check_key
 
-from .adapter import RedisFacts
+from .adapter import RedisAdapter
 from .channel import Argument
-from .client import Redis, redis_from_url
+from .client import Redis
 from .direct import RedisDirectChannel
 from .queue_receiver import Receiver
 from .queue_records import dead_letter_of, next_nonce, rank_of, receive_of, sent_of
@@ -43,7 +41,7 @@ _BYTES = 1 << 22
 """After how many bytes a script is full."""
 
 
-class RedisMessageQueue(RedisFacts, MessageQueue):
+class RedisMessageQueue(RedisAdapter, MessageQueue):
     """A MessageQueue on Redis, ordered within a group, as durable as the server's append-only file makes it.
 
     Sends, begins and acks of one moment share a script. A connection that is lost in the middle of a call is no
@@ -57,9 +55,8 @@ class RedisMessageQueue(RedisFacts, MessageQueue):
 
     def __init__(self, redis: Redis, *, clock: Clock | None = None) -> None:
         self.dedupe_window = redis.options.dedupe_window
-        self._redis = redis
+        super().__init__(redis, clock=clock)
         self._clock = clock or SystemClock()
-        self._started = False
         self._scripts = QueueScripts(redis, self._clock)
         self._names = self._scripts.names
         self._nonces = next_nonce()
@@ -70,25 +67,6 @@ class RedisMessageQueue(RedisFacts, MessageQueue):
         self._acking = Together(self._ack)
         self._registered: set[str] = set()
         self._direct = RedisDirectChannel(redis)
-
-    @classmethod
-    def from_url(cls, url: LoomURL, context: AdapterContext) -> Self:
-        """``redis://HOST:PORT/DB?dedupe_window=SECONDS`` (default 300); see ``RedisOptions`` for the others."""
-        return cls(redis_from_url(url, context), clock=context.clock)
-
-    async def start(self) -> None:
-        if not self._started:
-            await self._redis.start()
-            self._started = True
-
-    async def close(self) -> None:
-        if self._started:
-            self._started = False
-            for calls in (self._sending, self._beginning, self._acking):
-                await calls.drain()
-            await self._receiver.close()
-            await self._direct.close()
-            await self._redis.close()
 
     def direct(self) -> RedisDirectChannel:
         return self._direct
@@ -179,6 +157,12 @@ class RedisMessageQueue(RedisFacts, MessageQueue):
                 found.update(names)
                 start += 1000
         return sorted(self._names.unpack(name) for name in found)
+
+    async def _drain(self) -> None:
+        for calls in (self._sending, self._beginning, self._acking):
+            await calls.drain()
+        await self._receiver.close()
+        await self._direct.close()
 
     async def _send(self, calls: list[Sequence[OutgoingMessage]]) -> list[bool]:
         outcomes: list[bool] = []
