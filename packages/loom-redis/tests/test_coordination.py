@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from loom.clock import Clock
-from loom.errors import NotAMemberError, StoreUnavailableError
+from loom.errors import StoreUnavailableError
 from loom.plugins import AdapterContext, LoomURL
-from loom.ports import CoordinationAdapter, Member, ShardLease, TypeLease
+from loom.ports import CoordinationAdapter, Member, ShardLease
 from loom.testing.clock import ManualClock
 from loom.testing.suites.base import Harness
 from loom.testing.suites.coordination import CoordinationSuite
@@ -52,71 +51,6 @@ class TestRedisCoordinationAdapterByATestsClock(CoordinationSuite):
         clock = ManualClock()
         # No url: other processes would give their signs of life by the server's time.
         return Harness(lambda: connect(self.url, clock), clock=clock)
-
-
-@pytest.fixture
-async def fleet(redis_url: str) -> AsyncIterator[RedisCoordinationAdapter]:
-    """Shard 1 is a's, which serves nothing; b and c serve T."""
-    async with connect(redis_url) as adapter:
-        await adapter.join(Member(id="a"))
-        await adapter.join(Member(id="b", serves=("T", "U")))
-        await adapter.join(Member(id="c", serves=("T",)))
-        await adapter.claim("a", [1])
-        yield adapter
-
-
-async def test_a_type_is_claimed_where_the_owner_of_the_shard_does_not_serve_it(
-    fleet: RedisCoordinationAdapter,
-) -> None:
-    [lease] = await fleet.claim_types("b", [(1, "T"), (2, "T")])
-    assert lease == TypeLease(1, "T", "b", 2)
-    assert await fleet.claim_types("b", [(1, "T")]) == [lease]
-    assert await fleet.claim_types("c", [(1, "T")]) == []
-    assert (await fleet.owners())[1] == ShardLease(1, "a", 1, (lease,))
-    assert await fleet.claim("a", [1]) == [ShardLease(1, "a", 1, (lease,))]
-    await fleet.claim("c", [2])
-    assert await fleet.claim_types("b", [(2, "T")]) == []  # c serves it itself
-    assert await fleet.claim_types("b", [(2, "U")]) == [TypeLease(2, "U", "b", 2)]
-    with pytest.raises(NotAMemberError):
-        await fleet.claim_types("x", [(1, "T")])
-
-
-async def test_epochs_of_a_shard_and_its_types_are_one_line(fleet: RedisCoordinationAdapter) -> None:
-    epoch = 1
-    for name in "bcb":
-        [lease] = await fleet.claim_types(name, [(1, "T")])
-        assert lease.epoch > epoch
-        epoch = lease.epoch
-        await fleet.release_types("a", [(1, "T")])
-        await fleet.release_types(name, [(1, "T")])
-    await fleet.release("a", [1])
-    [shard] = await fleet.claim("c", [1])
-    assert shard.epoch > epoch
-    assert [found.owner for found in shard.types] == [""]
-
-
-async def test_a_type_is_reunited_with_its_shard_by_whoever_has_both(fleet: RedisCoordinationAdapter) -> None:
-    [lease] = await fleet.claim_types("b", [(1, "T")])
-    assert await fleet.reunite("b", [(1, "T")]) == {}
-    assert await fleet.reunite("a", [(1, "T")]) == {}
-    await fleet.release("a", [1])
-    [shard] = await fleet.claim("b", [1])
-    assert shard.types == (lease,)
-    epochs = await fleet.reunite("b", [(1, "T")])
-    assert epochs[1] > max(shard.epoch, lease.epoch)
-    assert await fleet.claim("b", [1]) == [ShardLease(1, "b", epochs[1])]
-    assert await fleet.claim_types("c", [(1, "T")]) == []
-    assert await fleet.claim_types("b", [(1, "T")]) == []  # the shard's owner gets only what is set apart
-
-
-async def test_types_set_apart_wait_for_somebody(fleet: RedisCoordinationAdapter) -> None:
-    assert await fleet.set_apart("a", [(1, "T"), (2, "T")]) == [TypeLease(1, "T", "", 0)]
-    assert await fleet.set_apart("a", [(1, "T")]) == [TypeLease(1, "T", "", 0)]
-    assert await fleet.set_apart("b", [(1, "V")]) == []
-    [lease] = await fleet.claim_types("c", [(1, "T")])
-    await fleet.leave("c")
-    assert (await fleet.owners())[1].types == (TypeLease(1, "T", "", lease.epoch),)
-    assert (await fleet.claim_types("b", [(1, "T")]))[0].epoch > lease.epoch
 
 
 async def test_owners_that_did_not_change_are_not_sent_again(redis_url: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from loom.adapters.sqlite.documents import SqliteDocumentStore
 from loom.errors import CoordinationError, EphemeralAdapterWarning, NotAMemberError
 from loom.plugins.builtin import loom_register_adapters
 from loom.plugins.spec import Durability, Feature
-from loom.ports.coordination import CoordinationAdapter, Member, ShardLease, TypeLease, clocks_apart
+from loom.ports.coordination import CoordinationAdapter, Member, clocks_apart
 from loom.testing.clock import ManualClock
 from loom.testing.suites.base import Harness
 from loom.testing.suites.child import run_child
@@ -147,74 +146,6 @@ def test_a_lock_on_a_deleted_file_is_none_on_its_successor(tmp_path: Path) -> No
     assert FileLock.held(path) is True
     second.release()
     assert FileLock.held(path) is False
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[CoordinationAdapter]:
-    """Hosts ``a`` without code for ``T`` and ``b`` and ``c`` with it; ``a`` owns shard 1, nobody shard 2."""
-    adapter: CoordinationAdapter = (
-        InMemoryCoordinationAdapter()
-        if request.param == "memory"
-        else SqliteCoordinationAdapter(Database(tmp_path / "loom.db"))
-    )
-    await adapter.start()
-    for name, serves in (("a", ()), ("b", ("T", "U")), ("c", ("T",))):
-        await adapter.join(Member(id=name, serves=serves))
-    await adapter.claim("a", [1])
-    yield adapter
-    await adapter.close()
-
-
-async def test_a_type_is_claimed_where_the_owner_of_the_shard_does_not_serve_it(fleet: CoordinationAdapter) -> None:
-    [lease] = await fleet.claim_types("b", [(1, "T"), (2, "T")])
-    assert lease == TypeLease(1, "T", "b", 2)
-    assert await fleet.claim_types("b", [(1, "T")]) == [lease]
-    assert await fleet.claim_types("c", [(1, "T")]) == []
-    assert (await fleet.owners())[1] == ShardLease(1, "a", 1, (lease,))
-    assert await fleet.claim("a", [1]) == [ShardLease(1, "a", 1, (lease,))]
-    await fleet.claim("c", [2])
-    assert await fleet.claim_types("b", [(2, "T")]) == []  # c serves it itself
-    assert await fleet.claim_types("b", [(2, "U")]) == [TypeLease(2, "U", "b", 2)]
-    with pytest.raises(NotAMemberError):
-        await fleet.claim_types("x", [(1, "T")])
-
-
-async def test_epochs_of_a_shard_and_its_types_are_one_line(fleet: CoordinationAdapter) -> None:
-    epoch = 1
-    for name in "bcb":
-        [lease] = await fleet.claim_types(name, [(1, "T")])
-        assert lease.epoch > epoch
-        epoch = lease.epoch
-        await fleet.release_types("a", [(1, "T")])
-        await fleet.release_types(name, [(1, "T")])
-    await fleet.release("a", [1])
-    [shard] = await fleet.claim("c", [1])
-    assert shard.epoch > epoch
-    assert [found.owner for found in shard.types] == [""]
-
-
-async def test_a_type_is_reunited_with_its_shard_by_whoever_has_both(fleet: CoordinationAdapter) -> None:
-    [lease] = await fleet.claim_types("b", [(1, "T")])
-    assert await fleet.reunite("b", [(1, "T")]) == {}
-    assert await fleet.reunite("a", [(1, "T")]) == {}
-    await fleet.release("a", [1])
-    [shard] = await fleet.claim("b", [1])
-    assert shard.types == (lease,)
-    epochs = await fleet.reunite("b", [(1, "T")])
-    assert epochs[1] > max(shard.epoch, lease.epoch)
-    assert await fleet.claim("b", [1]) == [ShardLease(1, "b", epochs[1])]
-    assert await fleet.claim_types("c", [(1, "T")]) == []
-    assert await fleet.claim_types("b", [(1, "T")]) == []  # the shard's owner gets only what is set apart
-
-
-async def test_types_set_apart_wait_for_somebody(fleet: CoordinationAdapter) -> None:
-    assert await fleet.set_apart("a", [(1, "T"), (2, "T")]) == [TypeLease(1, "T", "", 0)]
-    assert await fleet.set_apart("a", [(1, "T")]) == [TypeLease(1, "T", "", 0)]
-    assert await fleet.set_apart("b", [(1, "V")]) == []
-    [lease] = await fleet.claim_types("c", [(1, "T")])
-    await fleet.leave("c")
-    assert (await fleet.owners())[1].types == (TypeLease(1, "T", "", lease.epoch),)
-    assert (await fleet.claim_types("b", [(1, "T")]))[0].epoch > lease.epoch
 
 
 async def test_signs_of_life_tell_whose_clock_is_ahead() -> None:

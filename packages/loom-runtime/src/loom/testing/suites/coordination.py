@@ -13,6 +13,7 @@ from ...plugins.spec import Durability, Feature, Reach
 from ...ports.coordination import CoordinationAdapter, Member, ShardLease
 from .base import Harness, Suite, eventually, scenario
 from .child import report, run_child
+from .coordination_types import TypesApartSuite
 from .keys import BAD_KEYS, HOSTILE_KEYS
 
 __all__ = ["CoordinationSuite"]
@@ -338,5 +339,5 @@ class _Processes(Suite[CoordinationAdapter]):
         await eventually(dead, f"{name} counts as dead")
 
 
-class CoordinationSuite(_Members, _Shards, _Leaders, _Death, _Processes):
+class CoordinationSuite(_Members, _Shards, TypesApartSuite, _Leaders, _Death, _Processes):
     """All that a CoordinationAdapter must do. Declare ``Feature.TTL`` where members live by their heartbeats."""
