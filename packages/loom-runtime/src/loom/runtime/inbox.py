@@ -253,19 +253,20 @@ class Inbox:
         """
         host, pause, attempt = self._host, 0.02, 0
         until = host.clock.monotonic() + LEASE
+        straight = [(reply.queue, reply.body) for reply in replies if reply.queue.startswith(DIRECT)]
+        queued = [reply for reply in replies if not reply.queue.startswith(DIRECT)] if straight else replies
         while True:
             attempt += 1
             try:
-                straight = [(reply.queue, reply.body) for reply in replies if reply.queue.startswith(DIRECT)]
-                if len(straight) < len(replies):
-                    await self._reply([reply for reply in replies if not reply.queue.startswith(DIRECT)])
+                if queued:
+                    await self._reply(queued)
+                    crash_point("turn.replied")
                 if straight:
                     # Sent in one breath, the replies before the acks: a caller that hears nothing asks again.
                     await asyncio.gather(self._reply_straight(straight), host.queue.ack(deliveries))
                     crash_point("turn.replied")
-                    return
-                crash_point("turn.replied")
-                await host.queue.ack(deliveries)
+                else:
+                    await host.queue.ack(deliveries)
                 return
             except Exception as error:
                 down = isinstance(error, StoreUnavailableError) and host.clock.monotonic() + pause < until
