@@ -25,7 +25,7 @@ from loom.runtime.messages import actor_stream, mailbox_queue
 from loom.testing.clock import ManualClock
 from loom.testing.faults import FaultPlan, Faulty
 
-SHARDS = 8
+SHARDS = 16
 
 
 class Place:

@@ -10,7 +10,7 @@ from loom import Actor, read_only
 from loom.errors import CallCycleError, LoomError, OutcomeUnknownError, TurnDeadlineError
 
 from .bank import Account, Gate, Refused
-from .place import Place, eventually, journal
+from .place import SHARDS, Place, eventually, journal
 from .test_two_hosts import keys_of, settled
 
 GATES: dict[str, Gate] = {}
@@ -77,7 +77,7 @@ async def test_a_cycle_ends_at_once(place: Place, path: list[str]) -> None:
 async def test_a_cycle_over_two_hosts_ends_at_once(place: Place) -> None:
     one, two = await place.open(Node), await place.open(Node)
     await eventually(
-        lambda: len(one.host.placement.epochs) + len(two.host.placement.epochs) == 8 and two.host.placement.epochs
+        lambda: len(one.host.placement.epochs) + len(two.host.placement.epochs) == SHARDS and two.host.placement.epochs
     )
     path = [f"n{n}" for n in range(12)]
     with pytest.raises(CallCycleError):

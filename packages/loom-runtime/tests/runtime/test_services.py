@@ -13,7 +13,7 @@ from loom import Actor, Loom
 from loom.errors import NotRunningError, ShardCountError
 
 from .bank import Account
-from .place import Place, eventually, queue
+from .place import SHARDS, Place, eventually, queue
 
 
 class Http:
@@ -126,8 +126,8 @@ async def test_a_client_takes_no_shards(place: Place) -> None:
 
 async def test_a_host_with_another_number_of_shards_may_not_join(place: Place) -> None:
     await place.open(Account)
-    with pytest.raises(ShardCountError, match="8 shards"):
-        await place.make(Account, options={"shards": 16}).__aenter__()
+    with pytest.raises(ShardCountError, match=f"{SHARDS} shards"):
+        await place.make(Account, options={"shards": 2 * SHARDS}).__aenter__()
 
 
 async def test_a_stopped_host_leaves_nothing_leased(place: Place) -> None:
