@@ -34,8 +34,8 @@ class RedisCoordinationAdapter(RedisAdapter, CoordinationAdapter):
     """Coordination of a fleet. Members live by heartbeats within ``member_ttl``, by the server's time.
 
     Every operation is one script and so atomic: of members that race for a shard one gets it. Epochs are kept as long
-    as the server's data. ``owners`` is answered by a few bytes while nothing changes. Closing leaves the members as they
-    are: they live until their time is over.
+    as the server's data. ``owners`` is answered by a few bytes while nothing changes. Closing leaves the members as
+    they are: they live until their time is over.
     """
 
     def __init__(self, redis: Redis, *, clock: Clock | None = None) -> None:
