@@ -43,8 +43,8 @@ class SqliteAdapter(Port):
     async def close(self) -> None:
         if self._started:
             self._started = False
-            await self._finish()
+            await self._drain()
             await self._database.close()
 
-    async def _finish(self) -> None:
-        """Wait for what still needs the database."""
+    async def _drain(self) -> None:
+        """As it is closed, for the last time with the database: end what is under way."""

@@ -40,7 +40,7 @@ class SqliteLockManager(SqliteAdapter, LockManager):
         self._lines = WaitingLines()
         self._abandoned: set[asyncio.Task[None]] = set()
 
-    async def _finish(self) -> None:
+    async def _drain(self) -> None:
         await asyncio.gather(*self._abandoned, return_exceptions=True)
 
     async def acquire(self, name: str, ttl: float, *, wait: float = 0.0) -> Lease | None:
