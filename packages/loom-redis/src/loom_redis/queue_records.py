@@ -60,7 +60,6 @@ class _Nonces:
     def __init__(self) -> None:
         self._count = 0
         self._own = os.urandom(6)
-        self._pid = os.getpid()
 
     def next(self) -> bytes:
         self._count += 1

@@ -93,7 +93,6 @@ class Host(Admission):
         self.deadlines = Deadlines()
         self.turns_running = 0
         self.stopping = False
-        self._sweeper: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -105,7 +104,7 @@ class Host(Admission):
         await self.pending.start()
         await self.placement.start()
         self.inbox.start()
-        self._sweeper = self.background.spawn(self._sweep(), "loom sweeper")
+        self.background.spawn(self._sweep(), "loom sweeper")
 
     async def stop(self) -> None:
         """Stop reading, finish turns under way within ``drain_seconds``, hand over, leave."""

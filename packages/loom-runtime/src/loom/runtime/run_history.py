@@ -63,7 +63,6 @@ class RunHistory:
         self.published: dict[str, bytes] = {}
         self.retries: dict[str, int] = {}
         self.begin_again: list[Event] = []
-        self.retried = False
         self.promised: list[Message] = []
 
     def add(self, seq: int, events: list[Event]) -> None:
@@ -73,7 +72,7 @@ class RunHistory:
         for event in events:
             self.remember(event)
             self._promise(event)
-            self.begin_again, self.retried = [], False
+            self.begin_again = []
             if isinstance(event, RunStarted):
                 self.entries, self.finished = [], None
                 self.started = event
@@ -152,7 +151,6 @@ class RunHistory:
             if index == len(self.entries) - 1 or (event.mode == "drop" and entry.seq >= event.seq):
                 entry.exact = False
                 entry.outputs = [e for e in entry.outputs if isinstance(e, VersionMarked)]
-        self.retried = True
 
     def _count_retry(self, dropped: Event) -> None:
         """A call that is known to have failed is asked again under a new id: the old one is answered from memory."""
