@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from loom.errors import ConfigurationError
-from loom.guard import Finding, GuardConfig, GuardRule, PortConfig
+from loom.guard import Finding, GuardConfig, GuardRule, PortConfig, Severity
 
 from .options import AzureOptions
 
@@ -36,15 +36,8 @@ class AzureRule(GuardRule):
             reason = None if options is None else await self.judge(options, None)
         if reason is None:
             return []
-        return [
-            Finding(
-                code=self.code,
-                severity="refuse" if self.severity == "refuse" else "warn",
-                port=port.port,
-                reason=f"{port.shown}: {reason}",
-                remedy=self.remedy,
-            )
-        ]
+        severity: Severity = "refuse" if self.severity == "refuse" else "warn"
+        return [self.finding(port.port, severity, f"{port.shown}: {reason}")]
 
     @abstractmethod
     async def judge(self, options: AzureOptions, store: AzureBlobStore | None) -> str | None:

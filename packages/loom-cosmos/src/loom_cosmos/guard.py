@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from loom.guard import DURABLE_PORTS, Finding, GuardConfig, GuardRule, PortConfig
+from loom.guard import DURABLE_PORTS, Finding, GuardConfig, GuardRule, PortConfig, Severity
 from loom.plugins import PORTS
 
 if TYPE_CHECKING:
@@ -44,14 +44,9 @@ class CosmosRule(GuardRule):
     def judge(self, port: PortConfig, cosmos: Cosmos, account: AccountFacts) -> Iterator[Finding]:
         """What speaks against this account under this port."""
 
-    def _finding(self, port: PortConfig, cosmos: Cosmos, severity: str, reason: str) -> Finding:
-        return Finding(
-            code=self.code,
-            severity="refuse" if severity == "refuse" else "warn",
-            port=port.port,
-            reason=f"{port.shown}: {reason}",
-            remedy=self.remedy.replace("ACCOUNT", cosmos.options.account),
-        )
+    def _finding(self, port: PortConfig, cosmos: Cosmos, severity: Severity, reason: str) -> Finding:
+        remedy = self.remedy.replace("ACCOUNT", cosmos.options.account)
+        return self.finding(port.port, severity, f"{port.shown}: {reason}", remedy=remedy)
 
 
 class MultiWriteRule(CosmosRule):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loom.environment import is_loopback
-from loom.guard import DURABLE_PORTS, Finding, GuardConfig, GuardRule, PortConfig
+from loom.guard import DURABLE_PORTS, Finding, GuardConfig, GuardRule, PortConfig, Severity
 from loom.plugins import PORTS, Durability
 
 if TYPE_CHECKING:
@@ -53,16 +53,9 @@ class RedisRule(GuardRule):
         """What speaks against this server under this port."""
 
     def _finding(
-        self, port: PortConfig, severity: str, reason: str, lowers: Durability | None = None, remedy: str = ""
+        self, port: PortConfig, severity: Severity, reason: str, lowers: Durability | None = None, remedy: str = ""
     ) -> Finding:
-        return Finding(
-            code=self.code,
-            severity="refuse" if severity == "refuse" else "warn",
-            port=port.port,
-            reason=f"{port.shown}: {reason}",
-            remedy=remedy or self.remedy,
-            lowers=lowers,
-        )
+        return self.finding(port.port, severity, f"{port.shown}: {reason}", remedy=remedy, lowers=lowers)
 
 
 class PersistenceRule(RedisRule):

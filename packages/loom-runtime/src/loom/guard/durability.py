@@ -25,11 +25,10 @@ class EphemeralRule(ConfigRule):
         reach = Reach.NETWORK if config.hosts > 1 else Reach.HOST
         for port, spec in config.served():
             if port.port in DURABLE_PORTS and spec.durability == Durability.NONE:
-                yield Finding(
-                    code=self.code,
-                    severity="refuse",
-                    port=port.port,
-                    reason=f"{port.shown} ({port.source}) forgets everything when its process ends",
+                yield self.finding(
+                    port.port,
+                    "refuse",
+                    f"{port.shown} ({port.source}) forgets everything when its process ends",
                     remedy=alternatives(config, port.port, durability=Durability.MACHINE, reach=reach),
                 )
 
@@ -45,11 +44,10 @@ class ProcessOnlyRule(ConfigRule):
     def inspect(self, config: GuardConfig) -> Iterator[Finding]:
         for port, spec in config.served():
             if port.port in DURABLE_PORTS and spec.durability == Durability.PROCESS:
-                yield Finding(
-                    code=self.code,
-                    severity="warn",
-                    port=port.port,
-                    reason=f"{port.shown} ({port.source}) loses acknowledged writes when its machine crashes",
+                yield self.finding(
+                    port.port,
+                    "warn",
+                    f"{port.shown} ({port.source}) loses acknowledged writes when its machine crashes",
                     remedy=alternatives(config, port.port, durability=Durability.MACHINE, reach=spec.reach),
                 )
 
@@ -67,13 +65,12 @@ class MixedRule(ConfigRule):
         forgets = [port.port for port, spec in durable if spec.durability == Durability.NONE]
         keeps = [port.port for port, spec in durable if spec.durability > Durability.NONE]
         if forgets and keeps:
-            yield Finding(
-                code=self.code,
-                severity="warn",
-                everywhere=True,
-                reason=f"{', '.join(forgets)} forget with the process while {', '.join(keeps)} remember; "
+            yield self.finding(
+                None,
+                "warn",
+                f"{', '.join(forgets)} forget with the process while {', '.join(keeps)} remember; "
                 "after a restart the one half refers to what the other has lost",
-                remedy=self.remedy,
+                everywhere=True,
             )
 
 
@@ -88,12 +85,10 @@ class UndeclaredRule(ConfigRule):
     def inspect(self, config: GuardConfig) -> Iterator[Finding]:
         for port in config.ports.values():
             if port.instance is not None and port.spec is None:
-                yield Finding(
-                    code=self.code,
-                    severity="refuse" if port.port in DURABLE_PORTS else "warn",
-                    port=port.port,
-                    reason=f"{port.problem}; nobody can tell what a crash would take",
-                    remedy=self.remedy,
+                yield self.finding(
+                    port.port,
+                    "refuse" if port.port in DURABLE_PORTS else "warn",
+                    f"{port.problem}; nobody can tell what a crash would take",
                 )
 
 
@@ -108,13 +103,12 @@ class UnservedRule(ConfigRule):
     def inspect(self, config: GuardConfig) -> Iterator[Finding]:
         for port in config.ports.values():
             if port.instance is None and port.spec is None and port.port in REQUIRED_PORTS:
-                yield Finding(
-                    code=self.code,
-                    severity="refuse",
-                    absolute=True,
-                    port=port.port,
-                    reason=f"{port.shown} ({port.source}): {port.problem}",
+                yield self.finding(
+                    port.port,
+                    "refuse",
+                    f"{port.shown} ({port.source}): {port.problem}",
                     remedy=f"install what serves the scheme, or set LOOM_{port.port.upper()}_URL",
+                    absolute=True,
                 )
 
 
@@ -129,10 +123,4 @@ class ImmatureRule(ConfigRule):
     def inspect(self, config: GuardConfig) -> Iterator[Finding]:
         for port, spec in config.served():
             if spec.maturity == "experimental":
-                yield Finding(
-                    code=self.code,
-                    severity="warn",
-                    port=port.port,
-                    reason=f"{spec.target} of {spec.distribution} is declared experimental",
-                    remedy=self.remedy,
-                )
+                yield self.finding(port.port, "warn", f"{spec.target} of {spec.distribution} is declared experimental")

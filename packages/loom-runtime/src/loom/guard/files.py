@@ -8,7 +8,7 @@ from typing import Any
 
 from ..plugins import Durability, LoomURL
 from .config import GuardConfig, PortConfig
-from .findings import Finding
+from .findings import Finding, Severity
 from .mounts import filesystem_of, kind_of
 from .rules import ConfigRule
 
@@ -39,24 +39,17 @@ class FileSystemRule(ConfigRule):
         kind = kind_of(filesystem)
         where = f"{path} ({port.source}) lies on {filesystem} mounted at {point}"
         if kind == "memory":
-            yield self._refusal(port, f"{where}, which is memory and gone when the machine stops", Durability.PROCESS)
+            reason = f"{where}, which is memory and gone when the machine stops"
+            yield self.finding(port.port, "refuse", reason, lowers=Durability.PROCESS)
         elif kind == "layer":
-            yield self._refusal(port, f"{where}, a container's own layer, gone with the container", Durability.PROCESS)
+            reason = f"{where}, a container's own layer, gone with the container"
+            yield self.finding(port.port, "refuse", reason, lowers=Durability.PROCESS)
         elif kind == "network" and port.port != "blobs":
-            yield self._refusal(port, f"{where}; SQLite's locks and shared memory do not work over a network", None)
+            reason = f"{where}; SQLite's locks and shared memory do not work over a network"
+            yield self.finding(port.port, "refuse", reason)
         elif kind == "network":
-            yield Finding(
-                code=self.code,
-                severity="warn",
-                port=port.port,
-                reason=f"{where}; whether a write is durable when it is reported depends on the server's options",
-                remedy="use a local disk, or a blob store made for sharing",
-            )
-
-    def _refusal(self, port: PortConfig, reason: str, lowers: Durability | None) -> Finding:
-        return Finding(
-            code=self.code, severity="refuse", port=port.port, reason=reason, remedy=self.remedy, lowers=lowers
-        )
+            reason = f"{where}; whether a write is durable when it is reported depends on the server's options"
+            yield self.finding(port.port, "warn", reason, remedy="use a local disk, or a blob store made for sharing")
 
 
 class SynchronousRule(ConfigRule):
@@ -76,20 +69,15 @@ class SynchronousRule(ConfigRule):
             mode = _synchronous(port, config)
             if mode in ("OFF", "0"):
                 told.add(path)
-                yield self._finding(port, "refuse", f"{path}: synchronous=OFF; losing power may ruin the whole file")
+                yield self._lowered(port, "refuse", f"{path}: synchronous=OFF; losing power may ruin the whole file")
             elif mode in ("NORMAL", "1"):
                 told.add(path)
-                yield self._finding(port, "warn", f"{path}: synchronous=NORMAL; losing power loses the last commits")
+                yield self._lowered(port, "warn", f"{path}: synchronous=NORMAL; losing power loses the last commits")
 
-    def _finding(self, port: PortConfig, severity: str, reason: str) -> Finding:
-        return Finding(
-            code=self.code,
-            severity="refuse" if severity == "refuse" else "warn",
-            port=port.port,
-            reason=f"{reason} ({port.source})",
-            remedy="take synchronous=… out of the URL: FULL is the default",
-            lowers=Durability.PROCESS,
-        )
+    def _lowered(self, port: PortConfig, severity: Severity, reason: str) -> Finding:
+        remedy = "take synchronous=… out of the URL: FULL is the default"
+        reason = f"{reason} ({port.source})"
+        return self.finding(port.port, severity, reason, remedy=remedy, lowers=Durability.PROCESS)
 
 
 def _database_of(port: PortConfig, config: GuardConfig) -> Any:

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
+from ..plugins import Durability, PortName
 from .config import GuardConfig
-from .findings import Finding
+from .findings import Finding, Severity
 
 __all__ = ["ConfigRule", "GuardRule"]
 
@@ -32,6 +33,32 @@ class GuardRule(ABC):
         May ask the backends through ``config.adapters``, which is empty when nothing was opened: then leave out what
         cannot be known.
         """
+
+    def finding(
+        self,
+        port: PortName | None,
+        severity: Severity,
+        reason: str,
+        *,
+        remedy: str = "",
+        absolute: bool = False,
+        everywhere: bool = False,
+        lowers: Durability | None = None,
+    ) -> Finding:
+        """A finding of this rule about ``port``, or about the whole configuration if None.
+
+        ``remedy`` is the rule's own where none is given.
+        """
+        return Finding(
+            code=self.code,
+            severity=severity,
+            reason=reason,
+            remedy=remedy or self.remedy,
+            port=port,
+            absolute=absolute,
+            everywhere=everywhere,
+            lowers=lowers,
+        )
 
 
 class ConfigRule(GuardRule):

@@ -29,11 +29,10 @@ class ReachRule(ConfigRule):
         for port, spec in config.served():
             if spec.reach < Reach.NETWORK:
                 whose = "this process" if spec.reach == Reach.PROCESS else "this host"
-                yield Finding(
-                    code=self.code,
-                    severity="refuse",
-                    port=port.port,
-                    reason=f"{config.hosts} hosts share the configuration, and {port.shown} ({port.source}) "
+                yield self.finding(
+                    port.port,
+                    "refuse",
+                    f"{config.hosts} hosts share the configuration, and {port.shown} ({port.source}) "
                     f"is seen by {whose} only: each would have a truth of its own",
                     remedy=alternatives(config, port.port, durability=Durability.MACHINE, reach=Reach.NETWORK),
                 )
@@ -56,13 +55,11 @@ class ClockSkewRule(GuardRule):
             return []
         ahead = clocks_apart(await coordination.last_seen(), self._now())
         return [
-            Finding(
-                code=self.code,
-                severity="warn",
-                port="coordination",
-                reason=f"the clock of {name} is at least {seconds:.1f} s ahead of this host's: timers fire early or "
+            self.finding(
+                "coordination",
+                "warn",
+                f"the clock of {name} is at least {seconds:.1f} s ahead of this host's: timers fire early or "
                 "late, and a host may be taken for dead",
-                remedy=self.remedy,
             )
             for name, seconds in ahead.items()
         ]
@@ -81,13 +78,12 @@ class TestOnlyRule(ConfigRule):
     def inspect(self, config: GuardConfig) -> Iterator[Finding]:
         for port, spec in config.served():
             if Feature.TEST_ONLY in spec.features:
-                yield Finding(
-                    code=self.code,
-                    severity="refuse",
-                    absolute=True,
-                    port=port.port,
-                    reason=f"{spec.target} ({port.source}) is a double for tests and protects nothing",
+                yield self.finding(
+                    port.port,
+                    "refuse",
+                    f"{spec.target} ({port.source}) is a double for tests and protects nothing",
                     remedy=alternatives(config, port.port, durability=Durability.PROCESS, reach=spec.reach),
+                    absolute=True,
                 )
 
 
@@ -101,10 +97,10 @@ class CrashPointRule(ConfigRule):
 
     def inspect(self, config: GuardConfig) -> Iterator[Finding]:
         if config.environ.get("LOOM_CRASH_AT"):
-            yield Finding(
-                code=self.code,
-                severity="refuse",
-                absolute=True,
-                reason="LOOM_CRASH_AT is set: this process would kill itself in the middle of a turn",
+            yield self.finding(
+                None,
+                "refuse",
+                "LOOM_CRASH_AT is set: this process would kill itself in the middle of a turn",
                 remedy="unset LOOM_CRASH_AT; it is for tests",
+                absolute=True,
             )

@@ -39,11 +39,10 @@ class ClearTextRule(ConfigRule):
             for url in _urls_in(port.url):
                 if url.scheme in _ENCRYPTED and not is_loopback(url) and not _says_tls(url):
                     told.add(str(port.url))  # one URL serves many ports; once is enough
-                    yield Finding(
-                        code=self.code,
-                        severity="warn",
-                        port=port.port,
-                        reason=f"{url} ({port.source}) leaves this machine in plain text, credentials and data",
+                    yield self.finding(
+                        port.port,
+                        "warn",
+                        f"{url} ({port.source}) leaves this machine in plain text, credentials and data",
                         remedy=f"use {_ENCRYPTED[url.scheme]}, or a private network and accept this warning",
                     )
 
