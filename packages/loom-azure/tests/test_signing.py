@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import time
@@ -19,6 +18,7 @@ from azure.core.credentials import AccessToken
 
 from loom.errors import ConfigurationError, StoreUnavailableError
 from loom.plugins import AdapterContext, LoomURL
+from loom.testing.suites.base import eventually
 from loom_azure.blobs import AzureBlobStore
 from loom_azure.options import AzureOptions
 from loom_azure.session import Session
@@ -154,7 +154,7 @@ async def _signs(store: AzureBlobStore) -> None:
 async def test_a_signed_url_ends(store: AzureBlobStore) -> None:
     await store.put("a", b"content")
     url = await store.signed_url("a", seconds=1)
-    await asyncio.sleep(2.1)
+    await eventually(lambda: refused(url), "the URL has ended")
     assert refused(url) == 403
 
 
