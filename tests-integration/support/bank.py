@@ -8,14 +8,14 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from loom import Actor, Context, Loom, read_only, step_info, workflow
-from loom.errors import CallError, NotRunningError, OutcomeUnknownError, OverloadedError
+from loom.errors import CallError, NotRunningError, OutcomeUnknownError, OverloadedError, StoreUnavailableError
 
 __all__ = [
     "Account",
@@ -24,10 +24,13 @@ __all__ = [
     "database_url",
     "expected_balances",
     "make_app",
+    "patiently",
     "perform",
     "plan",
     "transfer",
 ]
+
+T = TypeVar("T")
 
 
 class AccountState(msgspec.Struct):
@@ -189,9 +192,14 @@ def expected_turns(rounds: int = 5) -> dict[str, int]:
 
 
 async def perform(caller: Caller, operation: Operation) -> Any:
-    """Carry out one operation as a careful client does: while the outcome is unknown, ask again under the same key."""
+    """Carry out one operation under its key, as ``patiently`` as a careful client does."""
+    return await patiently(lambda: operation.call(caller))
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while the answer is that it may have happened, or that it cannot happen now."""
     while True:
         try:
-            return await operation.call(caller)
-        except (OutcomeUnknownError, OverloadedError, NotRunningError):
+            return await call()
+        except (OutcomeUnknownError, OverloadedError, NotRunningError, StoreUnavailableError):
             await asyncio.sleep(0.05)

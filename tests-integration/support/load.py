@@ -12,7 +12,7 @@ from loom import Client, LoomError
 from loom.codec import decode
 from loom.errors import CallError, NotRunningError, StoreUnavailableError
 
-from .bank import Account, expected_balances, perform, plan
+from .bank import Account, expected_balances, patiently, perform, plan
 from .places import Place
 from .process import PATIENCE, eventually
 
@@ -158,4 +158,4 @@ async def carry_out_plan(place: Place, rounds: int = 2) -> None:
             await perform(client, operation)
         await eventually(wrong, "what the plan amounts to")
         for account, balance in wanted.items():
-            assert await client.actor(Account, account).balance() == balance, account
+            assert await patiently(client.actor(Account, account).balance) == balance, account

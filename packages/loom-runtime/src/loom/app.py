@@ -185,7 +185,7 @@ class Loom:
                 cast(MessageQueue, ports["queue"]), self._clock, background, f"client-{secrets.token_hex(8)}", shards,
                 self._codecs,
             )  # fmt: skip
-            pending = PendingRecords(cast(DocumentStore, ports["documents"]))
+            pending = PendingRecords(cast(DocumentStore, ports["documents"]), self._clock)
             await pending.start()
             client = Client(router, pending, options, self._clock, self._interceptors, lambda _: False)
             try:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from loom import Loom
+from loom.clock import SystemClock
 from loom.codec import encode
 from loom.ports import MessageQueue, OutgoingMessage
 from loom.runtime.messages import Kind, Message, decode_message, shard_of
@@ -150,7 +151,7 @@ def dead_letter(*, poisoned: str = "") -> Message:
                 await queue.send(OutgoingMessage(queue="loom/shard/7", id=name, body=body, group=message.stream))
                 [delivery] = await queue.receive(["loom/shard/7"])
                 assert await queue.dead_letter(delivery, "it failed")
-            pending = PendingRecords(documents)  # type: ignore[arg-type]
+            pending = PendingRecords(documents, SystemClock())  # type: ignore[arg-type]
             await pending.start()
             if poisoned:
                 record = run_record(poisoned, due=None, status="poisoned", since=time.time())

@@ -62,6 +62,17 @@ async def test_a_store_that_certainly_refused_is_told_as_such(memory: Place) -> 
     assert await app.actor(Account, "a").deposit(1) == 1
 
 
+@pytest.mark.parametrize("fault", [Fault.LOST_ACK, Fault.LOST_REQUEST])
+async def test_a_pending_record_that_may_not_be_there_is_written_again(place: Place, fault: Fault) -> None:
+    """The caller of a turn that sends something hears nothing of a documents' connection that was cut."""
+    plan = FaultPlan()
+    app = await place.open(Account, plans={"documents": plan})
+    plan.at("batch", 1, fault).at("batch", 2, fault)
+    assert await app.actor(Account, "a").pay("b", 1) == -1
+    assert plan.happened == [("batch", fault)] * 2
+    await eventually(lambda: _seq(app, "b"), "the money's arrival")
+
+
 async def test_a_call_through_a_queue_that_loses_acks_runs_once(place: Place) -> None:
     plan = FaultPlan().at("send_many", 1, Fault.LOST_ACK).at("send_many", 3, Fault.LOST_REQUEST)
     host = await place.open(Account)

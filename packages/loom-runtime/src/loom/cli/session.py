@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ..clock import SystemClock
 from ..errors import LoomError, RemoteError, UnknownActorError, UnknownWorkflowError
 from ..ports import CoordinationAdapter, DocumentStore, JournalStore, MessageQueue
 from ..runtime.pending import PendingRecords
@@ -48,7 +49,7 @@ class Session:
         self.journal = cast(JournalStore, ports["journal"])
         self.queue = cast(MessageQueue, ports["queue"])
         self.coordination = cast(CoordinationAdapter, ports["coordination"])
-        self.pending = PendingRecords(cast(DocumentStore, ports["documents"]))
+        self.pending = PendingRecords(cast(DocumentStore, ports["documents"]), SystemClock())
         self._ports = ports
 
     @asynccontextmanager

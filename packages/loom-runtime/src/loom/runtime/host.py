@@ -72,7 +72,7 @@ class Host(Admission):
         self.cells: dict[str, Cell] = {}
         self.ids = Ids()
         self.background = Background()
-        self.pending = PendingRecords(documents, self.background.spawn)
+        self.pending = PendingRecords(documents, clock, self.background.spawn)
         self.committer = Committer(journal, clock, self.background)
         self.placement = Placement(coordination, member, options.shards, clock, self.background)
         self.outbox = Outbox(queue, clock, self.background, options.shards, codecs)

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from ..clock import Clock
 from ..errors import DocumentConflictError, StoreUnavailableError
 from ..ports import Collection, Condition, Delete, Document, DocumentStore, Put, Query
 from .messages import split_stream
@@ -20,6 +21,7 @@ from .messages import split_stream
 __all__ = ["PENDING", "PendingRecord", "PendingRecords"]
 
 PENDING = Collection("pending", indexes=(("due",), ("since",), ("status", "since"), ("workflow", "since")))
+_PATIENCE = 10.0
 
 
 ENDED = ("completed", "failed", "cancelled")
@@ -48,8 +50,14 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 class PendingRecords:
     """The records of all shards, in one collection partitioned by shard. Records written in one moment go together."""
 
-    def __init__(self, documents: DocumentStore, spawn: Spawn = lambda work, name: asyncio.create_task(work)) -> None:
+    def __init__(
+        self,
+        documents: DocumentStore,
+        clock: Clock,
+        spawn: Spawn = lambda work, name: asyncio.create_task(work),
+    ) -> None:
         self._documents = documents
+        self._clock = clock
         self._spawn = spawn
         self._writing: list[tuple[str, Put, asyncio.Future[bool]]] = []
 
@@ -58,8 +66,21 @@ class PendingRecords:
         await self._documents.ensure([PENDING])
 
     async def put(self, shard: int, record: PendingRecord) -> None:
-        """Write or replace the record of a stream; durable when it returns."""
-        await self.write(shard, record)
+        """Write or replace the record of a stream; durable when it returns.
+
+        A store that may or may not have taken it (a connection cut, a master replaced) is given it again for ten
+        seconds, since to write it twice is to write it once. Raises StoreUnavailableError.
+        """
+        until, pause = self._clock.monotonic() + _PATIENCE, 0.02
+        while True:
+            try:
+                await self.write(shard, record)
+                return
+            except StoreUnavailableError as error:
+                if not error.unknown or self._clock.monotonic() >= until:
+                    raise
+            await self._clock.sleep(pause)
+            pause = min(pause * 2, 1.0)
 
     def write(self, shard: int, record: PendingRecord, *, create_only: bool = False) -> asyncio.Future[bool]:
         """Begin to write the record of a stream; the future is True when it is durable.
