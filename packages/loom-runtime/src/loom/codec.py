@@ -91,7 +91,7 @@ def from_builtins(value: Any, kind: Any) -> Any:
     return msgspec.convert(value, kind, dec_hook=_decode_hook)
 
 
-class ErrorInfo(msgspec.Struct, array_like=True, frozen=True):
+class ErrorInfo(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An exception as it travels: where its type is found, what it says, and its arguments where they can travel."""
 
     module: str

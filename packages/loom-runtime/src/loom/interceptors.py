@@ -27,7 +27,7 @@ class TurnInfo(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool
 
 
-class StepInfo(msgspec.Struct, frozen=True, kw_only=True):
+class StepInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A step about to run.
 
     ``idempotency_key`` is the same in every attempt and after every crash: hand it to the outside system.

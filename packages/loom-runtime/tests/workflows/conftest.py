@@ -81,7 +81,7 @@ class House:
         await host.background.cancel()
         for cell in list(host.cells.values()):
             if (work := getattr(cell, "work", None)) is not None:
-                work.release()
+                work.release(cell)
             if (execution := getattr(cell, "execution", None)) is not None:
                 execution.close()
         host.cells.clear()

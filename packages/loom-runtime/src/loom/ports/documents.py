@@ -41,7 +41,7 @@ class Collection(msgspec.Struct, frozen=True):
     ttl: float | None = None
 
 
-class Document(msgspec.Struct, frozen=True):
+class Document(msgspec.Struct, frozen=True, gc=False):
     """A stored document. ``etag`` changes with every write; ``expires_at`` is Unix time or None."""
 
     partition: str
@@ -51,7 +51,7 @@ class Document(msgspec.Struct, frozen=True):
     expires_at: float | None = None
 
 
-class Put(msgspec.Struct, frozen=True, kw_only=True):
+class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Write a document.
 
     ``if_match`` (an etag) replaces only that version; ``create_only`` writes only where nothing is; neither

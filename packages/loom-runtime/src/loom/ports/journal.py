@@ -13,7 +13,7 @@ from .port import Port
 __all__ = ["Append", "Appended", "Head", "JournalEntry", "JournalStore", "Snapshot", "conflict"]
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """Where a stream stands. Never trimmed. A stream nobody wrote has ``Head()``.
 
     ``seq`` is the number of entries ever appended, so the newest entry's position (the first is 1); ``entry_id`` is
@@ -27,7 +27,7 @@ class Head(msgspec.Struct, frozen=True):
     snapshot_seq: int = 0
 
 
-class Append(msgspec.Struct, frozen=True):
+class Append(msgspec.Struct, frozen=True, gc=False):
     """A request to add one entry after ``(expected_seq, expected_entry_id)``.
 
     ``entry_id`` is random and unique to this append; repeating the append with it is safe. ``expected_entry_id``
@@ -42,7 +42,7 @@ class Append(msgspec.Struct, frozen=True):
     fence: int = 0
 
 
-class Appended(msgspec.Struct, frozen=True):
+class Appended(msgspec.Struct, frozen=True, gc=False):
     """The entry is durable at ``seq``. ``duplicate`` is True when an earlier call with this entry_id had put it
     there.
     """
@@ -51,7 +51,7 @@ class Appended(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
-class JournalEntry(msgspec.Struct, frozen=True):
+class JournalEntry(msgspec.Struct, frozen=True, gc=False):
     """One entry as it was stored."""
 
     seq: int
@@ -60,7 +60,7 @@ class JournalEntry(msgspec.Struct, frozen=True):
     data: bytes
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """What the entries up to and including ``seq`` amount to."""
 
     seq: int
@@ -156,19 +156,20 @@ class JournalStore(Port):
 
 def conflict(append: Append, head: Head) -> JournalConflictError | None:
     """The refusal that ``append`` earns at ``head``, or None. Adapters that compare in Python share it."""
+    meets = (head.seq, head.entry_id) == (append.expected_seq, append.expected_entry_id)
+    if meets and append.fence >= head.fence:
+        return None
     where = {"stream": append.stream, "seq": append.expected_seq + 1}
-    if (head.seq, head.entry_id) != (append.expected_seq, append.expected_entry_id):
+    if not meets:
         return JournalConflictError(
             f"{append.stream}: expected the head at {append.expected_seq} ({append.expected_entry_id or 'empty'}), "
             f"found {head.seq} ({head.entry_id or 'empty'}); re-read the stream before appending",
             head=head,
             **where,
         )
-    if append.fence < head.fence:
-        return FencedError(
-            f"{append.stream}: the append's fence {append.fence} is below the head's {head.fence}; "
-            "another owner has taken over",
-            head=head,
-            **where,
-        )
-    return None
+    return FencedError(
+        f"{append.stream}: the append's fence {append.fence} is below the head's {head.fence}; "
+        "another owner has taken over",
+        head=head,
+        **where,
+    )

@@ -12,7 +12,7 @@ from .port import Port
 __all__ = ["DeadLetter", "Delivery", "DirectChannel", "MessageQueue", "OutgoingMessage", "QueueDepth"]
 
 
-class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True):
+class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message to send.
 
     ``id`` is the dedupe id: a second message with it in the same queue is dropped while the first is in the queue,
@@ -31,7 +31,7 @@ class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message received under a lease that ends at ``lease_until`` (Unix time).
 
     ``attempts`` counts the charges by ``begin`` in earlier deliveries. ``receipt`` is valid for this delivery

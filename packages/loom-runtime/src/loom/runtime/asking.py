@@ -30,6 +30,11 @@ class ContinueAsNew(BaseException):
 class Asking:
     """The side of an execution that its context sees."""
 
+    __slots__ = (
+        "_compensations", "_current", "_life", "_refusal", "_retries", "_steps", "_versions", "at", "closed",
+        "incarnation", "outputs", "published", "replaying", "stream", "workflow",
+    )  # fmt: skip
+
     at: float
     closed: bool
     incarnation: int

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-class Reminder(msgspec.Struct, array_like=True):
+class Reminder(msgspec.Struct, array_like=True, gc=False):
     """A call that an actor has asked to be made to itself at ``due`` (Unix time)."""
 
     name: str
@@ -42,7 +42,7 @@ class Reminder(msgspec.Struct, array_like=True):
     args: bytes
 
 
-class TurnCommitted(msgspec.Struct, array_like=True, tag="turn"):
+class TurnCommitted(msgspec.Struct, array_like=True, tag="turn", gc=False):
     """A turn ended and its effects hold. ``state`` is None when the turn failed.
 
     ``remember_until`` is when the request's id may be forgotten, 0 for one that can't come again. ``sent`` is the
@@ -64,14 +64,14 @@ class TurnCommitted(msgspec.Struct, array_like=True, tag="turn"):
     sent: int = 0
 
 
-class TurnBegan(msgspec.Struct, array_like=True, tag="began"):
+class TurnBegan(msgspec.Struct, array_like=True, tag="began", gc=False):
     """A turn with steps began: it will be finished from here, whatever happens to the host."""
 
     message: Message
     at: float
 
 
-class TurnStep(msgspec.Struct, array_like=True, tag="turn-step"):
+class TurnStep(msgspec.Struct, array_like=True, tag="turn-step", gc=False):
     """A step of an unfinished turn has a result."""
 
     position: str
@@ -81,7 +81,7 @@ class TurnStep(msgspec.Struct, array_like=True, tag="turn-step"):
     error: ErrorInfo | None = None
 
 
-class Remembered(msgspec.Struct, array_like=True):
+class Remembered(msgspec.Struct, array_like=True, gc=False):
     """The answer to a request id that may come again until ``until`` (Unix time)."""
 
     request: str
@@ -91,7 +91,7 @@ class Remembered(msgspec.Struct, array_like=True):
     error: ErrorInfo | None = None
 
 
-class ActorSnapshot(msgspec.Struct, array_like=True):
+class ActorSnapshot(msgspec.Struct, array_like=True, gc=False):
     """An actor at a turn boundary with nothing left to send."""
 
     state: bytes
@@ -101,7 +101,7 @@ class ActorSnapshot(msgspec.Struct, array_like=True):
     reminders: list[Reminder] = []
 
 
-class RunStarted(msgspec.Struct, array_like=True, tag="started"):
+class RunStarted(msgspec.Struct, array_like=True, tag="started", gc=False):
     """A run began; ``message`` is the request that began it, ``incarnation`` counts continuations from 0."""
 
     message: Message
@@ -109,7 +109,7 @@ class RunStarted(msgspec.Struct, array_like=True, tag="started"):
     incarnation: int = 0
 
 
-class ResultRecorded(msgspec.Struct, array_like=True, tag="result"):
+class ResultRecorded(msgspec.Struct, array_like=True, tag="result", gc=False):
     """What the workflow waited for at ``position`` has an outcome. ``kind`` and ``name`` say what it had asked.
 
     ``unknown`` is set when a step failed and may have taken effect nevertheless.
@@ -124,35 +124,35 @@ class ResultRecorded(msgspec.Struct, array_like=True, tag="result"):
     unknown: bool = False
 
 
-class StepBegan(msgspec.Struct, array_like=True, tag="step-began"):
+class StepBegan(msgspec.Struct, array_like=True, tag="step-began", gc=False):
     """A step with an undo is about to run: from here its outcome counts as unknown until a result is recorded."""
 
     position: str
     name: str
 
 
-class Sent(msgspec.Struct, array_like=True, tag="sent"):
+class Sent(msgspec.Struct, array_like=True, tag="sent", gc=False):
     """A message left the run; it is queued from this entry."""
 
     position: str
     message: Message
 
 
-class ChildStarted(msgspec.Struct, array_like=True, tag="child-started"):
+class ChildStarted(msgspec.Struct, array_like=True, tag="child-started", gc=False):
     """A child run was asked to start; its outcome comes back as the result at ``position``."""
 
     position: str
     message: Message
 
 
-class VersionMarked(msgspec.Struct, array_like=True, tag="version"):
+class VersionMarked(msgspec.Struct, array_like=True, tag="version", gc=False):
     """The run passed ``change_id`` with the code of ``version``."""
 
     change_id: str
     version: int
 
 
-class SignalReceived(msgspec.Struct, array_like=True, tag="signal"):
+class SignalReceived(msgspec.Struct, array_like=True, tag="signal", gc=False):
     """A signal arrived; ``request`` is its message id where it may come again, until ``until`` (Unix time)."""
 
     name: str
@@ -162,7 +162,7 @@ class SignalReceived(msgspec.Struct, array_like=True, tag="signal"):
     until: float = 0.0
 
 
-class ParentJoined(msgspec.Struct, array_like=True, tag="parent"):
+class ParentJoined(msgspec.Struct, array_like=True, tag="parent", gc=False):
     """One more run waits for this one, which it had found started: ``position`` is its place in ``parent``."""
 
     parent: str
@@ -171,7 +171,7 @@ class ParentJoined(msgspec.Struct, array_like=True, tag="parent"):
     request: str
 
 
-class CancelRequested(msgspec.Struct, array_like=True, tag="cancel"):
+class CancelRequested(msgspec.Struct, array_like=True, tag="cancel", gc=False):
     """Somebody asked the run to stop."""
 
     reason: str
@@ -179,7 +179,7 @@ class CancelRequested(msgspec.Struct, array_like=True, tag="cancel"):
     request: str
 
 
-class RunFinished(msgspec.Struct, array_like=True, tag="finished"):
+class RunFinished(msgspec.Struct, array_like=True, tag="finished", gc=False):
     """The run ended: ``status`` is completed, failed or cancelled. ``outgoing`` tells the parent, if there is one."""
 
     status: str
@@ -190,7 +190,7 @@ class RunFinished(msgspec.Struct, array_like=True, tag="finished"):
     outgoing: list[Message] = []
 
 
-class RunContinued(msgspec.Struct, array_like=True, tag="continued"):
+class RunContinued(msgspec.Struct, array_like=True, tag="continued", gc=False):
     """The run goes on from the start with new arguments.
 
     What nobody had read carries over: signals, and a cancellation that was not delivered. So do published values, the
@@ -207,7 +207,7 @@ class RunContinued(msgspec.Struct, array_like=True, tag="continued"):
     requests: dict[str, float] = {}
 
 
-class RunRetried(msgspec.Struct, array_like=True, tag="retried"):
+class RunRetried(msgspec.Struct, array_like=True, tag="retried", gc=False):
     """A failed run goes on.
 
     ``mode`` is ``start``: from its start, as ``incarnation``; ``drop``: as if the input ``place`` of the entry ``seq``,

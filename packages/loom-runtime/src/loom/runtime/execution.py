@@ -48,6 +48,12 @@ _log = logging.getLogger("loom.workflow")
 class Execution(Asking):
     """One incarnation of a run in memory."""
 
+    __slots__ = (
+        "_children", "_compensating", "_groups", "_logger", "_max_bytes", "_parents", "_random", "_ready",
+        "_strands", "asked", "cancel_reason", "finished", "resources", "run_id", "steps_done", "unread",
+        "waiting",
+    )  # fmt: skip
+
     def __init__(
         self, stream: str, run_id: str, workflow: Workflow[Any, Any], steps: StepRunner, resources: Resources,
         message_life: float, *, incarnation: int = 0, versions: dict[str, int] | None = None,

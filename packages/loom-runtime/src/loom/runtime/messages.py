@@ -62,7 +62,7 @@ must not wait behind what waits for it.
 """
 
 
-class Message(msgspec.Struct, array_like=True, kw_only=True):
+class Message(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """A request.
 
     ``id`` identifies the request through every redelivery and retry. It is never run at or after ``expires_at``, and
@@ -91,7 +91,7 @@ class Message(msgspec.Struct, array_like=True, kw_only=True):
     memory: float = 0.0
 
 
-class Reply(msgspec.Struct, array_like=True):
+class Reply(msgspec.Struct, array_like=True, gc=False):
     """The answer to the message ``id``: a result or an error."""
 
     id: str
@@ -132,6 +132,7 @@ def type_of(stream: str) -> str:
     return stream[: stream.index("/", stream.index("/") + 1)]
 
 
+@lru_cache(maxsize=8192)
 def shard_of(stream: str, shards: int) -> int:
     """The shard of a stream: the same on every host, Python version and machine."""
     return int.from_bytes(blake2b(stream.encode(), digest_size=8).digest(), "big") % shards

@@ -28,7 +28,7 @@ ENDED = ("completed", "failed", "cancelled")
 """What the status of a run may be when it has ended."""
 
 
-class PendingRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+class PendingRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Work on ``stream`` that is due at ``due`` (Unix time), or a run's line with ``due`` None.
 
     ``resumed`` counts how often a host has begun to resume it without getting through: a sign of poison.

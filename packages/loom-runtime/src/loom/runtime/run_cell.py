@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..codec import encode
@@ -24,6 +25,7 @@ from ..workflow import Workflow
 from .cell import Cell
 from .commands import Command
 from .crashpoints import crash_point
+from .deadlines import Deadline
 from .entries import ChildStarted, Event, RunContinued, RunFinished, RunStarted, Sent, encode_entry
 from .execution import Execution
 from .job import Job
@@ -52,7 +54,7 @@ Waiting = list[tuple[Job, bytes]]
 class RunCell(Cell):
     """One run. Events come in from requests, steps, calls and timers; those of one moment share an entry."""
 
-    __slots__ = ("_inputs", "_loaded", "_mailbox", "_record", "_results", "_sent", "_worker", "execution",
+    __slots__ = ("_inputs", "_loaded", "_mailbox", "_news", "_record", "_results", "_sent", "_worker", "execution",
                  "run_history", "run_id", "work", "workflow")  # fmt: skip
 
     def __init__(self, host: Host, stream: str, workflow: Workflow[Any, Any], run_id: str) -> None:
@@ -64,11 +66,12 @@ class RunCell(Cell):
         self._loaded = False
         self._mailbox: list[Job] = []
         self._inputs: list[Event] = []
-        self._results: dict[Job, asyncio.TimerHandle] = {}
-        self.work = RunWork(self, self._feed)
-        self._record = RunRecord(self)
+        self._results: dict[Job, Deadline] = {}
+        self.work = RunWork()
+        self._record = RunRecord()
         self._sent: asyncio.Future[None] | None = None
         self._worker: asyncio.Task[None] | None = None
+        self._news: asyncio.Future[None] | None = None
 
     @property
     def busy(self) -> bool:
@@ -96,8 +99,12 @@ class RunCell(Cell):
 
     def resume(self) -> None:
         """Load if need be, and work off what has come in."""
-        if self._worker is None and not self.retired:
-            self._worker = self.spawn(self._work(), "loom run")
+        if self._worker is None:
+            if not self.retired:
+                self._worker = self.spawn(self._work(), "loom run")
+        elif self._news is not None:
+            self._news.set_result(None)
+            self._news = None
 
     async def deactivate(self) -> None:
         """Leave memory; while a run waits, its pending record says when it must be back.
@@ -106,7 +113,7 @@ class RunCell(Cell):
         """
         waiting = self.execution is not None and self.execution.finished is None and not self.work.tasks
         sleeps = waiting and self._record.value is not None and not self.host.stopping
-        if sleeps and not await self._record.sleep_until(self._next_due()):
+        if sleeps and not await self._record.sleep_until(self, self._next_due()):
             return
         self.retired = True
         self._release()
@@ -118,7 +125,8 @@ class RunCell(Cell):
         return min((due for due in dues if due is not None), default=NEVER)
 
     def _release(self) -> None:
-        self.work.release()
+        self.work.release(self)
+        self.resume()
         if self.execution is not None:
             self.execution.close()
 
@@ -134,7 +142,8 @@ class RunCell(Cell):
             else:
                 self.host.redirect(job)
 
-    def _feed(self, event: Event) -> None:
+    def feed(self, event: Event) -> None:
+        """Take what came of a step, a call or a timer."""
         if not self.retired:
             self._inputs.append(event)
             self.resume()
@@ -148,12 +157,18 @@ class RunCell(Cell):
                     self._loaded = True
                 else:
                     await self._load()
-            while (self._mailbox or self._inputs) and not self.retired:
-                await self._round()
+            while not self.retired:
+                if self._mailbox or self._inputs:
+                    await self._round()
+                elif self.work.tasks:  # to wait for what they bring costs less than to begin anew
+                    self._news = asyncio.get_running_loop().create_future()
+                    await self._news
+                else:
+                    break
         except Exception as error:
             await self._stop(error)
         finally:
-            self._worker = None
+            self._worker = self._news = None
             if self.retired:
                 self._release()
                 self.host.drop(self)
@@ -180,7 +195,7 @@ class RunCell(Cell):
         if isinstance(error, _TRANSIENT):
             host.wake_at(host.clock.now() + 1.0, self.stream)
         else:
-            await self._record.stopped(error)
+            await self._record.stopped(self, error)
         failure = error if isinstance(error, LoomError) else CallError(f"{self.stream}: {error!r}", stream=self.stream)
         jobs, self._mailbox = self._mailbox, []
         for job in [*jobs, *self._results]:
@@ -267,9 +282,9 @@ class RunCell(Cell):
             else:
                 host.answer(job, Reply(job.message.id, reply), sent)
         for command in asked:
-            self.work.launch(command)
+            self.work.launch(self, command)
         if self.execution is not None:
-            self.work.keep_only(self.execution.waiting)
+            self.work.keep_only(self, self.execution.waiting)
         if outputs and isinstance(outputs[-1], RunFinished):
             self._finished(outputs[-1])
         elif continued is not None:
@@ -279,7 +294,7 @@ class RunCell(Cell):
         host, started = self.host, events[0]
         try:
             if self.head.seq == 0 and isinstance(started, RunStarted):
-                recording = self._record.begin(started)
+                recording = self._record.begin(self, started)
                 try:
                     await self.append(events)
                 finally:
@@ -289,10 +304,10 @@ class RunCell(Cell):
                     raise OutcomeUnknownError(f"{self.stream} has begun, but its record can't be written: {failure}",
                                               stream=self.stream) from failure  # fmt: skip
                 if not recording.result() and self._record.value is not None:
-                    await self._record.put(self._record.value)
+                    await self._record.put(self, self._record.value)
             else:
                 await self.append(events)
-                self._record.got_through()
+                self._record.got_through(self)
         except JournalConflictError:
             self.retired = True
             await host.placement.reread()
@@ -341,7 +356,7 @@ class RunCell(Cell):
         if self._sent is not None and not self._sent.done():
             self._sent.add_done_callback(lambda _: self._close_record(event))
             return
-        self._record.close(event).add_done_callback(self._closed)
+        self._record.close(self, event).add_done_callback(self._closed)
 
     def _closed(self, _: asyncio.Future[bool]) -> None:
         if self.idle and not self.retired:
@@ -392,7 +407,7 @@ class RunCell(Cell):
             event = decide(history, trial, now, message.id)
         finally:
             trial.close()
-        await self._record.put(run_record(self.stream, due=now, status="running", since=self.run_history.since))
+        await self._record.put(self, run_record(self.stream, due=now, status="running", since=self.run_history.since))
         if await self._append([event], [(job, b"")]):
             host.answer(job, Reply(message.id, encode(True)))
             self.retired = True
@@ -405,7 +420,7 @@ class RunCell(Cell):
             self.host.answer(job, Reply(job.message.id, encode(outcome)))
             return
         wait = max(0.0, job.message.deadline - self.host.clock.now())
-        self._results[job] = asyncio.get_running_loop().call_later(wait, self._still_running, job)
+        self._results[job] = self.host.deadlines.after(wait, partial(self._still_running, job))
 
     def _still_running(self, job: Job) -> None:
         if self._results.pop(job, None) is not None:
@@ -432,7 +447,7 @@ class RunCell(Cell):
                 # Resumed for a record whose first entry was never written: nothing was promised to anybody.
                 await host.pending.remove(self.shard, self.stream)
             return
-        record = await self._record.load()
+        record = await self._record.load(self)
         history.since = record.since or history.since
         finished = history.finished
         if finished is None:
@@ -467,7 +482,7 @@ class RunCell(Cell):
             record.due = now if late else record.due
             record.status, record.ended, record.error = "running", None, None
             record.resumed = 0 if quiet else record.resumed
-            await self._record.put(record)
+            await self._record.put(self, record)
         if messages := [*self._promised(), *messages]:
             await self._send(messages)
         if history.begin_again:

@@ -54,6 +54,9 @@ class Recorded(msgspec.Struct):
 class RunHistory:
     """Collects a run's entries in order."""
 
+    __slots__ = ("begin_again", "entries", "finished", "promised", "published", "requests", "retries", "since",
+                 "started")  # fmt: skip
+
     def __init__(self) -> None:
         self.entries: list[Recorded] = []
         self.started: RunStarted | None = None

@@ -22,41 +22,38 @@ NEVER = 4_102_444_800.0
 class RunRecord:
     """The record of one run, as this host last wrote or read it; ``value`` is None until then."""
 
-    __slots__ = ("_cell", "value")
+    __slots__ = ("value",)
 
-    def __init__(self, cell: RunCell) -> None:
-        self._cell = cell
+    def __init__(self) -> None:
         self.value: PendingRecord | None = None
 
-    async def load(self) -> PendingRecord:
+    async def load(self, cell: RunCell) -> PendingRecord:
         """Read it; one that is missing is made up, and not written."""
-        cell = self._cell
         found = await cell.host.pending.get(cell.shard, cell.stream)
         finished = cell.run_history.finished
         status = "running" if finished is None else finished.status  # ended and without a line: its retention is over
         self.value = found or run_record(cell.stream, due=None, status=status, since=cell.run_history.since)
         return self.value
 
-    async def put(self, record: PendingRecord) -> None:
+    async def put(self, cell: RunCell, record: PendingRecord) -> None:
         """Write it; durable when this returns."""
         self.value = record
-        await self._cell.host.pending.put(self._cell.shard, record)
+        await cell.host.pending.put(cell.shard, record)
 
-    def begin(self, started: RunStarted) -> asyncio.Future[bool]:
+    def begin(self, cell: RunCell, started: RunStarted) -> asyncio.Future[bool]:
         """Begin to write the record of a new run; False when the stream has one already, which is left."""
-        cell = self._cell
         self.value = run_record(cell.stream, due=started.at, status="running", since=started.at)
         return cell.host.pending.write(cell.shard, self.value, create_only=True)
 
-    def got_through(self) -> None:
+    def got_through(self, cell: RunCell) -> None:
         """The run has committed something: whatever kept earlier hosts from resuming it is over."""
         if self.value is not None and self.value.resumed:
             self.value.resumed = 0
-            self._cell.host.pending.write(self._cell.shard, self.value)
+            cell.host.pending.write(cell.shard, self.value)
 
-    async def sleep_until(self, due: float) -> bool:
+    async def sleep_until(self, cell: RunCell, due: float) -> bool:
         """Note when the run must be back. False, and the record as before, when a request came meanwhile."""
-        cell, record = self._cell, self.value
+        record = self.value
         assert record is not None
         before = record.due
         with contextlib.suppress(PortError):
@@ -70,9 +67,8 @@ class RunRecord:
                 cell.host.wake_at(due, cell.stream)
         return True
 
-    async def stopped(self, error: Exception) -> None:
+    async def stopped(self, cell: RunCell, error: Exception) -> None:
         """The run can't go on with this code. Best effort: its journal says the rest."""
-        cell = self._cell
         with contextlib.suppress(PortError):
             record = self.value or await cell.host.pending.get(cell.shard, cell.stream)
             if record is not None and cell.run_history.finished is None:
@@ -80,9 +76,8 @@ class RunRecord:
                 record.resumed, record.error = 0, str(error)
                 await cell.host.pending.put(cell.shard, record)
 
-    def close(self, event: RunFinished) -> asyncio.Future[bool]:
+    def close(self, cell: RunCell, event: RunFinished) -> asyncio.Future[bool]:
         """Begin to write that the run has ended: the record stays as its line, and is no work in hand any more."""
-        cell = self._cell
         error = None if event.error is None else event.error.message
         self.value = run_record(
             cell.stream, due=None, status=event.status, since=cell.run_history.since, ended=event.at, error=error

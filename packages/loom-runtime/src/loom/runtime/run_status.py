@@ -28,7 +28,7 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-class RunOutcome(msgspec.Struct, array_like=True):
+class RunOutcome(msgspec.Struct, array_like=True, gc=False):
     """How a run ended; ``status`` is running when it has not."""
 
     status: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ..codec import error_from, error_info
 from ..errors import NotRunningError, OutcomeUnknownError, OverloadedError, StoreUnavailableError, TooLargeError
 from .commands import Call, Command, Sleep, Step, WaitSignal
-from .entries import Event, ResultRecorded
+from .entries import ResultRecorded
 from .messages import Message
 
 if TYPE_CHECKING:
@@ -30,48 +30,48 @@ class RunWork:
     ``began`` holds the positions of steps that may have run before, in an earlier life of the run.
     """
 
-    __slots__ = ("_cell", "_feed", "_timers", "began", "tasks")
+    __slots__ = ("_timers", "began", "tasks")
 
-    def __init__(self, cell: RunCell, feed: Callable[[Event], None]) -> None:
-        self._cell = cell
-        self._feed = feed
+    # The cell is handed in, not kept: what leaves memory by the thousand a second must not wait for the collector.
+
+    def __init__(self) -> None:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, int] = {}
         self.began: set[str] = set()
 
-    def launch(self, command: Command) -> None:
+    def launch(self, cell: RunCell, command: Command) -> None:
         """Begin to carry out one command."""
-        host, position = self._cell.host, command.position
+        host, position = cell.host, command.position
         if isinstance(command, WORK):
             if host.stopping:
                 return  # the next host begins it
-            work = self._step(command) if isinstance(command, Step) else self._call(command)
-            self.tasks[position] = self._cell.spawn(work, "loom step")
+            work = self._step(cell, command) if isinstance(command, Step) else self._call(cell, command)
+            self.tasks[position] = cell.spawn(work, "loom step")
         elif isinstance(command, Sleep):
-            self._timers[position] = host.timers.at(command.due, lambda: self._timed_out(command, "sleep"))
+            self._timers[position] = host.timers.at(command.due, lambda: self._timed_out(cell, command, "sleep"))
         elif isinstance(command, WaitSignal) and command.due is not None:
-            self._timers[position] = host.timers.at(command.due, lambda: self._timed_out(command, "timeout"))
+            self._timers[position] = host.timers.at(command.due, lambda: self._timed_out(cell, command, "timeout"))
 
-    def keep_only(self, waiting: Collection[str]) -> None:
+    def keep_only(self, cell: RunCell, waiting: Collection[str]) -> None:
         """Stop the timers of commands that nobody waits for any more."""
         for position in [p for p in self._timers if p not in waiting]:
-            self._cell.host.timers.cancel(self._timers.pop(position))
+            cell.host.timers.cancel(self._timers.pop(position))
 
-    def release(self) -> None:
+    def release(self, cell: RunCell) -> None:
         """Let go of everything: steps are cancelled where they stand."""
         for task in self.tasks.values():
             task.cancel()
         self.tasks.clear()
-        self.keep_only(())
+        self.keep_only(cell, ())
 
-    def _timed_out(self, command: Command, kind: str) -> None:
+    def _timed_out(self, cell: RunCell, command: Command, kind: str) -> None:
         self._timers.pop(command.position, None)
-        execution = self._cell.execution
+        execution = cell.execution
         if execution is not None and execution.waiting.get(command.position) is command:
-            self._feed(ResultRecorded(command.position, kind, command.name, self._cell.host.clock.now()))
+            cell.feed(ResultRecorded(command.position, kind, command.name, cell.host.clock.now()))
 
-    async def _step(self, command: Step) -> None:
-        cell, host, name, position = self._cell, self._cell.host, command.name, command.position
+    async def _step(self, cell: RunCell, command: Step) -> None:
+        host, name, position = cell.host, command.name, command.position
         assert cell.execution is not None
         outcome = await host.steps.run(
             cell.stream, position, name, command.function, command.args, command.kwargs, command.retries,
@@ -86,15 +86,15 @@ class RunWork:
             ))  # fmt: skip
         self.tasks.pop(position, None)
         unknown = unknown or (error is not None and position in self.began)
-        self._feed(ResultRecorded(position, "step", name, host.clock.now(), value, error, unknown))
+        cell.feed(ResultRecorded(position, "step", name, host.clock.now(), value, error, unknown))
 
-    async def _call(self, command: Call) -> None:
-        host, pause = self._cell.host, 0.05
+    async def _call(self, cell: RunCell, command: Call) -> None:
+        host, pause = cell.host, 0.05
         while True:
             value, error = None, None
             try:
                 message = _copy(command.message)
-                reply = await host.router.call(message, timeout=host.options.call_timeout + 5, caller=self._cell.stream)
+                reply = await host.router.call(message, timeout=host.options.call_timeout + 5, caller=cell.stream)
                 value, error = reply.result, reply.error
                 again = error is not None and isinstance(error_from(error), _RETRYABLE)
             except _RETRYABLE:
@@ -113,7 +113,7 @@ class RunWork:
             await host.clock.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         self.tasks.pop(command.position, None)
-        self._feed(ResultRecorded(command.position, "call", command.name, host.clock.now(), value, error))
+        cell.feed(ResultRecorded(command.position, "call", command.name, host.clock.now(), value, error))
 
 
 def _copy(message: Message) -> Message:

@@ -36,7 +36,7 @@ def step_info() -> StepInfo:
     return info
 
 
-class StepOutcome(msgspec.Struct):
+class StepOutcome(msgspec.Struct, gc=False):
     """A value or an error; ``unknown`` when an attempt may have taken effect although none succeeded."""
 
     value: bytes | None = None

@@ -369,6 +369,9 @@ class _Worker:
 
 
 def _run_all(connection: sqlite3.Connection, batch: list[_Job]) -> list[Any]:
+    if len(batch) == 1:
+        [(work, item, _)] = batch
+        return [work(connection)] if item is _ALONE else work(connection, [item])
     outcomes: list[Any] = [None] * len(batch)
     groups: dict[Any, list[int]] = {}
     for index, (work, item, _) in enumerate(batch):

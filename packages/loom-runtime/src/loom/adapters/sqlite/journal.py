@@ -32,6 +32,10 @@ _SCHEMA = (
 )
 _HEAD = "SELECT id, seq, entry_id, fence, snapshot_seq FROM journal_heads WHERE stream = ?"
 _NEXT_ID = """INSERT INTO journal_last_id VALUES (1, 1) ON CONFLICT DO UPDATE SET id = id + 1 RETURNING id"""
+_MOVE_HEAD = """UPDATE journal_heads SET seq = ?, entry_id = ?, fence = ?
+    WHERE stream = ? AND seq = ? AND entry_id = ? AND fence <= ?"""
+_ADD_ENTRY = """INSERT INTO journal_entries (stream_id, seq, entry_id, fence, crc, data)
+    SELECT id, ?, ?, ?, ?, ? FROM journal_heads WHERE stream = ?"""
 _ROWS = 64
 """Rows a statement: what is left over goes in statements of a quarter of that, and so on, so that few texts exist."""
 _MAX_DATA = 999_000_000
@@ -192,6 +196,8 @@ class SqliteJournalStore(SqliteAdapter, JournalStore):
 
 
 def _append_groups(connection: sqlite3.Connection, calls: list[Sequence[Append]]) -> list[list[Appended | PortError]]:
+    if len(calls) == 1 and len(calls[0]) == 1 and (appended := _append_one(connection, calls[0][0])) is not None:
+        return [[appended]]
     heads = _load(connection, list(dict.fromkeys([append.stream for call in calls for append in call])))
     changed: dict[str, list[Any]] = {}
     added: list[tuple[int, int, str, int, int, bytes]] = []
@@ -220,6 +226,17 @@ def _append_groups(connection: sqlite3.Connection, calls: list[Sequence[Append]]
     for rows in _pieces(list(changed.values())):
         connection.execute(_PUT_HEADS[len(rows)], [value for row in rows for value in row])
     return results
+
+
+def _append_one(connection: sqlite3.Connection, append: Append) -> Appended | None:
+    """What a caller who works alone asks for, in two statements; None, and nothing done, unless the head fits."""
+    seq, entry_id, fence, stream = append.expected_seq + 1, append.entry_id, append.fence, append.stream
+    head = (seq, entry_id, fence, stream, append.expected_seq, append.expected_entry_id, fence)
+    if connection.execute(_MOVE_HEAD, head).rowcount != 1:
+        return None
+    data = bytes(append.data)
+    connection.execute(_ADD_ENTRY, (seq, entry_id, fence, zlib.crc32(data), data, stream))
+    return Appended(seq)
 
 
 def _load(connection: sqlite3.Connection, streams: list[str]) -> dict[str, list[Any]]:
