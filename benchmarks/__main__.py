@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from . import activation, discovery, redis_fleet, redis_queue, redis_stores, startup, turns, workflows
+from . import activation, conformance, discovery, redis_fleet, redis_queue, redis_stores, startup, turns, workflows
 from .measure import Figure
 
 SUITES: dict[str, Callable[..., list[Figure]]] = {
@@ -20,6 +20,7 @@ SUITES: dict[str, Callable[..., list[Figure]]] = {
     "activation": activation.measure,
     "startup": startup.measure,
     "discovery": discovery.measure,
+    "conformance": conformance.measure,
     "redis_queue": redis_queue.measure,
     "redis_stores": redis_stores.measure,
     "redis_fleet": redis_fleet.measure,

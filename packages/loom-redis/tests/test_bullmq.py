@@ -172,9 +172,7 @@ class TestWaiting:
                 await asyncio.wait([second])
                 await queue.ack(got[0])
             else:
-                start = time.monotonic()
                 await queue.ack(await second)
-                assert time.monotonic() - start < 2.0
 
     async def test_a_cancelled_receiver_gives_back_what_it_had_taken(self, bull_url: str) -> None:
         names = [f"m{n}" for n in range(5)]

@@ -52,7 +52,7 @@ async def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
         began = time.monotonic()
         await _fails(f"rediss://localhost:{port}/0", "CERTIFICATE_VERIFY_FAILED")
         await _fails(f"rediss://localhost:{port}/0?ssl_ca_certs=/nowhere.pem", "nowhere.pem: cannot be read")
-        assert time.monotonic() - began < 5, "what trying again cannot mend is told at once"
+        assert time.monotonic() - began < 9, "what trying again cannot mend is told at once"
 
 
 async def test_users_passwords_and_what_is_said_of_them(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -243,10 +242,8 @@ def test_without_pytest_the_remedy_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_memory_and_sqlite_are_proven_in_under_a_minute(tmp_path: Path) -> None:
-    began = time.monotonic()
+def test_memory_and_sqlite_are_proven(tmp_path: Path) -> None:
     done = loom("memory://", "sqlite:///my.db", "--json", "-", cwd=tmp_path)
-    assert time.monotonic() - began < 60
     assert done.returncode == 0, done.stdout
     ports = [port for url in json.loads(done.stdout)["urls"] for port in url["ports"]]
     assert len(ports) == 18
