@@ -1,24 +1,32 @@
 """Makes ``support`` importable by the tests here (the workers get the same path by ``PYTHONPATH``), and gives places
-to put banks: SQLite files, and a redis-server whose namespaces are as good as servers of their own.
+to put banks: SQLite files, a redis-server whose namespaces are as good as servers of their own, and the configurations
+that the documents show.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from loom.testing.servers import npm_folder
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 if TYPE_CHECKING:
+    from support.configurations import Addresses
     from support.places import FilePlace, UrlPlace
 
+    from loom_azure.testing import AzuriteServer
+    from loom_cosmos.testing import CosmosServer
     from loom_redis.testing import RedisServer
 
+PACKAGES = Path(__file__).parents[1] / "packages"
 _numbers = itertools.count(1)
 
 
@@ -46,3 +54,70 @@ async def redis_place(shared_redis: RedisServer) -> AsyncIterator[UrlPlace]:
     url = f"{shared_redis.url}?namespace=test-{next(_numbers)}&member_ttl={MEMBER_TTL}"
     async with UrlPlace.of(url) as place:
         yield place
+
+
+@pytest.fixture(scope="session")
+def cosmos_server() -> Iterator[CosmosServer]:
+    """The server of loom-cosmos' tests, with its corrections; without Node.js the test is skipped, saying why."""
+    from loom_cosmos.testing import CosmosServer
+
+    folder = PACKAGES / "loom-cosmos" / "tests" / "server"
+    command = ["node", str(folder / "corrected.js"), "{port}", str(_npm(folder, "cosmos")), "{key}"]
+    with CosmosServer(command) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzuriteServer]:
+    """Microsoft's emulator of Azure Storage; without Node.js the test is skipped, saying why."""
+    from loom_azure.testing import AzuriteServer, azurite_program
+
+    node = PACKAGES / "loom-azure" / "tests" / "node"
+    _npm(node, "azurite")
+    with AzuriteServer(azurite_program(node), Path(tmp_path_factory.mktemp("azurite"))) as server:
+        yield server
+
+
+@pytest.fixture
+def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Addresses]:
+    """Of a configuration's servers, each address that its file names, and an empty place on a server of ours."""
+    from support.places import MEMBER_TTL
+
+    def addresses(name: str) -> Addresses:
+        if name == "sqlite":
+            return {"sqlite:////var/lib/loom/loom.db": f"sqlite:///{tmp_path}/loom.db"}
+        mark = f"test-{next(_numbers)}"
+        redis: RedisServer = request.getfixturevalue("shared_redis")
+        azurite: AzuriteServer = request.getfixturevalue("azurite")
+        found = {
+            "rediss://redis.example.com:6380/0": f"{redis.url}?namespace={mark}&member_ttl={MEMBER_TTL}",
+            "bullmq://redis.example.com:6379/0": f"{redis.url.replace('redis:', 'bullmq:')}?namespace={mark}",
+            "azblob://ACCOUNT/blobs": azurite.url("blobs", namespace=mark),
+        }
+        if name != "redis":
+            cosmos: CosmosServer = request.getfixturevalue("cosmos_server")
+            real = os.environ.get("LOOM_TEST_COSMOS_URL")
+            found["cosmos://ACCOUNT.documents.azure.com/loom"] = (
+                f"{real}{'&' if '?' in real else '?'}namespace={mark}-{os.getpid()}" if real else cosmos.url(mark)
+            )
+        return found
+
+    return addresses
+
+
+@pytest.fixture
+async def configuration(
+    request: pytest.FixtureRequest, addresses: Callable[[str], Addresses], tmp_path: Path
+) -> AsyncIterator[UrlPlace]:
+    """The place of a configuration of ``deploy/configurations``, whose name is the parameter."""
+    from support.configurations import configured
+
+    async with configured(request.param, tmp_path, addresses(request.param), crash_attempts=1000) as place:
+        yield place
+
+
+def _npm(folder: Path, name: str) -> Path:
+    try:
+        return npm_folder(folder, name)
+    except RuntimeError as error:
+        pytest.skip(str(error))

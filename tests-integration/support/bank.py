@@ -136,12 +136,13 @@ def database_url(path: Path, query: str = "") -> str:
 
 
 def make_app(url: str, urls: Mapping[str, str] | None = None, **options: Any) -> Loom:
-    """The bank at a URL, with other places for the ports in ``urls``.
+    """The bank at a URL, with other places for the ports in ``urls``; or where the loom.toml at that path says.
 
     Snapshots come early, so that tests meet them; nothing is trimmed: it is proof.
     """
     given: dict[str, Any] = {"shards": 16, "snapshot_every": 4, "retain_entries": 1_000_000, **options}
-    return Loom(actors=[Account], workflows=[transfer, audit], url=url, urls=urls, env="test", options=given)
+    where: dict[str, Any] = {"toml": url} if url.endswith(".toml") else {"url": url, "urls": urls}
+    return Loom(actors=[Account], workflows=[transfer, audit], env="test", options=given, **where)
 
 
 class Caller(Protocol):

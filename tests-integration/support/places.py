@@ -1,4 +1,4 @@
-"""Places where a bank can live: a SQLite file, or what a URL names."""
+"""Places where a bank can live: a SQLite file, or what a URL or a loom.toml names."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ class Place(ABC):
     """Where a bank lives, for tests that are the same everywhere."""
 
     def __init__(
-        self, url: str, urls: Mapping[str, str] | None = None, options: Mapping[str, Any] | None = None
-    ) -> None:
+        self, url: str, urls: Mapping[str, str] | None = None, options: Mapping[str, Any] | None = None,
+        toml: Path | None = None,
+    ) -> None:  # fmt: skip
+        """``url`` names the coordination, and with ``urls`` by port everything, unless the file ``toml`` does."""
         self.url = url
         self.urls = dict(urls or {})
         self.options = dict(options or {})
+        self.toml = toml
 
     @abstractmethod
     async def journal(self) -> Journal:
@@ -38,7 +41,7 @@ class Place(ABC):
 
     def app(self) -> Loom:
         """The bank there."""
-        return make_app(self.url, self.urls, **self.options)
+        return make_app(str(self.toml or self.url), self.urls, **self.options)
 
     def client(self) -> AbstractAsyncContextManager[Client]:
         """A client of the bank there, which hosts nothing."""
@@ -47,7 +50,9 @@ class Place(ABC):
     def host(self, *, url: str = "", ready: bool = True, **environment: str) -> AbstractAsyncContextManager[Worker]:
         """A host of the bank there, a process of its own; by another ``url`` of the same place, if one is given."""
         settings = {"BANK_URLS": json.dumps(self.urls), "BANK_OPTIONS": json.dumps(self.options)}
-        return Worker.running("bank_host", url or self.url, ready=ready, **{**settings, **environment})
+        return Worker.running(
+            "bank_host", url or str(self.toml or self.url), ready=ready, **{**settings, **environment}
+        )
 
     async def unfinished(self) -> list[str]:
         """See ``Journal.unfinished``; for ``eventually``."""
@@ -68,8 +73,11 @@ class FilePlace(Place):
 class UrlPlace(Place):
     """A server, which is read through its adapters."""
 
-    def __init__(self, reading: Reading, url: str, urls: Mapping[str, str] | None = None, **options: Any) -> None:
-        super().__init__(url, urls, options)
+    def __init__(
+        self, reading: Reading, url: str, urls: Mapping[str, str] | None = None, *, toml: Path | None = None,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(url, urls, options, toml)
         self.reading = reading
 
     @classmethod

@@ -1,4 +1,5 @@
-"""``bank_host.py URL``: hosts the bank at a URL until SIGTERM or the end of stdin.
+"""``bank_host.py URL``: hosts the bank at a URL, or where the loom.toml at that path says, until SIGTERM or the end of
+stdin.
 
 With ``BANK_PLAN=ROUNDS`` it also carries out the plan from within, and reports each acknowledgement before it goes on;
 with ``BANK_STRICT=1`` any error of a call is reported as ``failed``. ``BANK_OPTIONS`` holds runtime options and
