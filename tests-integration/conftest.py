@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -57,7 +57,7 @@ async def redis_place(shared_redis: RedisServer) -> AsyncIterator[UrlPlace]:
 
 
 @pytest.fixture(scope="session")
-def cosmos_server() -> Iterator[CosmosServer]:
+def shared_cosmos() -> Iterator[CosmosServer]:
     """The server of loom-cosmos' tests, with its corrections; without Node.js the test is skipped, saying why."""
     from loom_cosmos.testing import CosmosServer
 
@@ -65,6 +65,13 @@ def cosmos_server() -> Iterator[CosmosServer]:
     command = ["node", str(folder / "corrected.js"), "{port}", str(_npm(folder, "cosmos")), "{key}"]
     with CosmosServer(command) as server:
         yield server
+
+
+@pytest.fixture
+def cosmos_server(shared_cosmos: CosmosServer) -> Iterator[CosmosServer]:
+    """The same server, which the test may make misbehave."""
+    yield shared_cosmos
+    shared_cosmos.control()
 
 
 @pytest.fixture(scope="session")
@@ -79,15 +86,23 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzuriteServer]
 
 
 @pytest.fixture
-def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Addresses]:
-    """Of a configuration's servers, each address that its file names, and an empty place on a server of ours."""
+def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Addresses]:
+    """Of a configuration's servers, each address that its file names, and an empty place on a server of ours.
+
+    The same place however often it is asked for, by other ways: ``redis`` is another server than the shared one,
+    ``cosmos_port`` that of a proxy before Cosmos, ``cosmos_options`` go into its URL.
+    """
     from support.places import MEMBER_TTL
 
-    def addresses(name: str) -> Addresses:
+    mark = f"test-{next(_numbers)}"
+
+    def addresses(
+        name: str, redis: RedisServer | None = None, cosmos_port: int = 0, cosmos_options: dict[str, Any] | None = None
+    ) -> Addresses:
         if name == "sqlite":
             return {"sqlite:////var/lib/loom/loom.db": f"sqlite:///{tmp_path}/loom.db"}
-        mark = f"test-{next(_numbers)}"
-        redis: RedisServer = request.getfixturevalue("shared_redis")
+        redis = redis or request.getfixturevalue("shared_redis")
+        assert redis is not None
         azurite: AzuriteServer = request.getfixturevalue("azurite")
         found = {
             "rediss://redis.example.com:6380/0": f"{redis.url}?namespace={mark}&member_ttl={MEMBER_TTL}",
@@ -95,11 +110,14 @@ def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str],
             "azblob://ACCOUNT/blobs": azurite.url("blobs", namespace=mark),
         }
         if name != "redis":
-            cosmos: CosmosServer = request.getfixturevalue("cosmos_server")
+            cosmos: CosmosServer = request.getfixturevalue("shared_cosmos")
+            url = cosmos.url(mark, **(cosmos_options or {}))
             real = os.environ.get("LOOM_TEST_COSMOS_URL")
-            found["cosmos://ACCOUNT.documents.azure.com/loom"] = (
-                f"{real}{'&' if '?' in real else '?'}namespace={mark}-{os.getpid()}" if real else cosmos.url(mark)
-            )
+            if cosmos_port:
+                url = url.replace(f":{cosmos.port}/", f":{cosmos_port}/")
+            elif real:
+                url = f"{real}{'&' if '?' in real else '?'}namespace={mark}-{os.getpid()}"
+            found["cosmos://ACCOUNT.documents.azure.com/loom"] = url
         return found
 
     return addresses

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from support.configurations import CONFIGURATIONS, FILES
+from support.configurations import CONFIGURATIONS, FILES, ordered
 from support.fleet import hosts
 from support.load import Load, carry_out_plan
 from support.places import UrlPlace
@@ -41,10 +41,9 @@ async def test_a_fleet_of_which_one_host_dies_and_one_leaves(configuration: UrlP
     says so.
     """
     place = configuration
-    ordered = place.toml is not None and "bullmq" not in place.toml.read_text()
     async with (
         hosts(place, 3) as (_, two, three),
-        Load(place, callers=2, accounts=6, careful=True, ordered=ordered) as load,
+        Load(place, callers=2, accounts=6, careful=True, ordered=ordered(place)) as load,
     ):
         planned = asyncio.ensure_future(carry_out_plan(place))
         await load.more(60)

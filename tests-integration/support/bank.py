@@ -142,7 +142,9 @@ def make_app(url: str, urls: Mapping[str, str] | None = None, **options: Any) ->
     """
     given: dict[str, Any] = {"shards": 16, "snapshot_every": 4, "retain_entries": 1_000_000, **options}
     where: dict[str, Any] = {"toml": url} if url.endswith(".toml") else {"url": url, "urls": urls}
-    return Loom(actors=[Account], workflows=[transfer, audit], env="test", options=given, **where)
+    from .journeys import journey  # which call the accounts of this bank
+
+    return Loom(actors=[Account], workflows=[transfer, audit, journey], env="test", options=given, **where)
 
 
 class Caller(Protocol):

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from loom.plugins import AdapterRegistry, Feature
 from loom.settings import load_settings
 
 from .places import UrlPlace
 from .reading import Reading
 
-__all__ = ["CONFIGURATIONS", "FILES", "HYBRIDS", "Addresses", "configured", "write_toml"]
+__all__ = ["CONFIGURATIONS", "FILES", "HYBRIDS", "Addresses", "configured", "ordered", "write_toml"]
 
 FILES = Path(__file__).parents[2] / "deploy" / "configurations"
 """Where they lie."""
@@ -42,11 +43,22 @@ def write_toml(name: str, folder: Path, addresses: Addresses) -> Path:
 
 
 @asynccontextmanager
-async def configured(name: str, folder: Path, addresses: Addresses, **options: Any) -> AsyncIterator[UrlPlace]:
-    """The place of a configuration, for the length of a block: its hosts and clients read the file."""
+async def configured(
+    name: str, folder: Path, addresses: Addresses, *, read_at: Addresses | None = None, **options: Any
+) -> AsyncIterator[UrlPlace]:
+    """The place of a configuration, for the length of a block: its hosts and clients read the file.
+
+    What is stored is read at ``read_at``, if given: by a way without the faults that the hosts meet.
+    """
     path = write_toml(name, folder, addresses)
-    settings = load_settings(toml_path=path, environ={})
+    settings = load_settings(toml_path=write_toml(name, folder, read_at or addresses), environ={})
     ports = {port: settings.url_for(port)[0].raw for port in ("journal", "queue", "coordination")}
     async with Reading.of("", ports) as reading:
-        place = UrlPlace(reading, ports["coordination"], toml=path, **options)
-        yield place
+        yield UrlPlace(reading, ports["coordination"], toml=path, **options)
+
+
+def ordered(place: UrlPlace) -> bool:
+    """Whether calls of one caller to one account run in order there: BullMQ promises none."""
+    settings = load_settings(toml_path=place.toml, environ={})
+    spec = AdapterRegistry().spec("queue", settings.url_for("queue")[0].scheme)
+    return Feature.ORDERED in spec.features

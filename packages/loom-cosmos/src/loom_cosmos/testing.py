@@ -43,6 +43,11 @@ class CosmosServer:
         """Make the server misbehave, and end what an earlier call had asked for; see the server's own README."""
         self._ask("/__control", json.dumps(settings).encode())
 
+    def left(self) -> dict[str, Any]:
+        """What is left of what ``control`` has asked for, by the names of its settings."""
+        left: dict[str, Any] = json.loads(self._ask("/__control", None))
+        return left
+
     def start(self) -> None:
         """Run it and wait until it answers."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
@@ -75,7 +80,8 @@ class CosmosServer:
     ) -> None:
         self.stop()
 
-    def _ask(self, path: str, data: bytes | None) -> None:
+    def _ask(self, path: str, data: bytes | None) -> bytes:
         request = urllib.request.Request(f"https://127.0.0.1:{self.port}{path}", data=data)
         with urllib.request.urlopen(request, context=self._tls, timeout=10) as answer:
-            answer.read()
+            found: bytes = answer.read()
+            return found

@@ -245,8 +245,8 @@ async function serve(req, res) {
   const path = req.url.split("?")[0].replace(/^\/\//, "/");
   if (path === "/__control") {
     const body = await read(req);
-    control = { ...fresh(), ...(body.length ? JSON.parse(body) : {}) };
-    return send(res, respond(200, {}));
+    if (req.method === "POST") control = { ...fresh(), ...JSON.parse(body) };
+    return send(res, respond(200, control));
   }
   if (!signed(req.method, path, req.headers)) {
     req.resume();

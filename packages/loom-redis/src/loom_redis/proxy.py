@@ -1,4 +1,4 @@
-"""A TCP proxy for tests: between a client and its server, it loses replies and cuts connections."""
+"""A TCP proxy for tests: between a client and its server, it loses replies, delays them and cuts connections."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ class LossyProxy:
     """Forwards connections on a port of its own to ``port`` of 127.0.0.1. Used as ``async with``.
 
     ``lose_reply_to(word)`` arms it: the server gets and runs the next request that holds ``word``, and the reply, once
-    its first byte has come back, is thrown away and the connection cut.
+    its first byte has come back, is thrown away and the connection cut. All replies come ``delay`` seconds late.
     """
 
     def __init__(self, port: int) -> None:
         self._to = port
         self.port = free_port()
         self.lost = 0
+        self.delay = 0.0
         self._word = b""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -79,5 +80,7 @@ class LossyProxy:
                 if armed.is_set():
                     self.lost += 1
                     return
+                if self.delay:
+                    await asyncio.sleep(self.delay)
                 writer.write(data)
                 await writer.drain()
