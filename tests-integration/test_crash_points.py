@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.bank import Account, expected_balances, expected_turns, perform, plan
+from support.configurations import HYBRIDS
 from support.places import Place
 from support.process import Worker, eventually
 
@@ -43,6 +44,12 @@ async def test_killed_on_redis_while_calls_come_from_within(point: str, redis_pl
 @pytest.mark.parametrize("point", CRASH_POINTS)
 async def test_killed_on_redis_while_a_client_calls(point: str, redis_place: Place, tmp_path: Path) -> None:
     await killed_under_a_client(point, 2, redis_place, tmp_path / "gateway")
+
+
+@pytest.mark.parametrize("configuration", HYBRIDS, indirect=True)
+@pytest.mark.parametrize("point", CRASH_POINTS)
+async def test_killed_in_a_hybrid_while_a_client_calls(point: str, configuration: Place, tmp_path: Path) -> None:
+    await killed_under_a_client(point, 2, configuration, tmp_path / "gateway")
 
 
 async def killed_within(point: str, nth: int, place: Place, gateway: Path) -> None:
