@@ -15,12 +15,13 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient, DatabaseProxy
 from azure.cosmos.documents import ConnectionPolicy
 from azure.cosmos.exceptions import CosmosBatchOperationError
 
-from loom.errors import StoreUnavailableError, TooLargeError
+from loom.errors import ConfigurationError, StoreUnavailableError, TooLargeError
 from loom.plugins import AdapterContext, LoomURL
 
 from .containers import ContainerSpec, Policy, extend
 from .failures import FAILURES, Meaning, Refused, meaning_of, retry_after, status_of, unavailable
 from .options import CosmosOptions
+from .schema import check_schema
 from .transport import Transport
 from .usage import Usage
 
@@ -108,11 +109,13 @@ class Cosmos:
         return await self.run("reading the account", client._get_database_account)
 
     async def use(self, spec: ContainerSpec) -> None:
-        """See that the container is there; make it, and the database, where this client may make storage."""
+        """See that the container is there and of this release's layout; make it, and the database, where this client
+        may make storage. Raises ConfigurationError for one that is laid out differently, StoreUnavailableError.
+        """
         if spec.name in self._containers:
             return
         container = self._of(spec.name)
-        if await self._properties(container) is None:
+        if await self.properties(spec) is None:
             if not self._create:
                 raise StoreUnavailableError(
                     f"Cosmos DB at {self.options.where}: there is no container {spec.name!r}, and this does not make "
@@ -125,17 +128,61 @@ class Cosmos:
                 if error.context.get("status") != 403:
                     raise
                 raise self._not_made(spec) from error
-            await self._properties(container)
+            await self.properties(spec)
+        await check_schema(self, spec, create=self._create)
         self._containers[spec.name] = container
+
+    async def properties(self, spec: ContainerSpec) -> Item | None:
+        """The container as the account describes it, or None. Raises ConfigurationError for another partition key."""
+        try:
+            found = await self.run(f"reading the properties of {spec.name!r}", self._of(spec.name).read)
+        except Refused:
+            return None
+        paths = (found.get("partitionKey") or {}).get("paths", [])
+        if paths != [spec.partition_path]:
+            raise ConfigurationError(
+                f"Cosmos DB at {self.options.where}: the container {spec.name!r} is partitioned by {', '.join(paths)}, "
+                f"and Loom needs {spec.partition_path}, which cannot be changed; name another database, or remove what "
+                f"is not Loom's: `az cosmosdb sql container delete {self._az()} --database-name "
+                f"{self.options.database} --name {spec.name}`",
+                container=spec.name,
+                account=self.options.account,
+            )
+        return dict(found)
+
+    async def has_database(self) -> bool:
+        """Whether the database is there."""
+        self._opened()
+        assert self._database is not None
+        try:
+            await self.run("looking for the database", self._database.read)
+        except Refused:
+            return False
+        return True
+
+    async def make_database(self) -> None:
+        """Make the database where it is missing. StoreUnavailableError tells who may not what to run."""
+        name = self.options.database
+        try:
+            await self.run(
+                f"creating the database {name!r}", lambda: self._opened().create_database_if_not_exists(name)
+            )
+        except StoreUnavailableError as error:
+            if error.context.get("status") != 403:
+                raise
+            raise StoreUnavailableError(
+                f"Cosmos DB at {self.options.where}: this identity may not make the database (the data roles never "
+                f"may); use an account key, or run `{self.az_database()}`",
+                account=self.options.account,
+            ) from error
 
     async def index(self, spec: ContainerSpec, wanted: Policy) -> None:
         """See that the container's policy has the wanted paths and composite indexes. Never takes any away.
 
         Two clients that extend it at once may each overwrite the other's: both look again until all is there.
         """
-        container = self._of(spec.name)
         for _ in range(_POLICY_ATTEMPTS):
-            properties = await self._properties(container) or {}
+            properties = await self.properties(spec) or {}
             policy = extend(properties.get("indexingPolicy", {}), wanted)
             if policy is None:
                 return
@@ -261,12 +308,6 @@ class Cosmos:
         except FAILURES as error:
             raise unavailable(error, options, "opening the account") from error
 
-    async def _properties(self, container: ContainerProxy) -> Item | None:
-        try:
-            return await self.run(f"reading the properties of {container.id!r}", container.read)
-        except Refused:
-            return None
-
     async def _make(self, spec: ContainerSpec) -> None:
         database = await self._opened().create_database_if_not_exists(self.options.database)
         await database.create_container_if_not_exists(
@@ -276,14 +317,22 @@ class Cosmos:
             default_ttl=-1 if spec.ttl else None,
         )
 
+    def az_database(self) -> str:
+        """The command that makes the database."""
+        return f"az cosmosdb sql database create {self._az()} --name {self.options.database}"
+
+    def az_container(self, spec: ContainerSpec) -> str:
+        """The command that makes a container."""
+        return (
+            f"az cosmosdb sql container create {self._az()} --database-name {self.options.database} --name {spec.name} "
+            f"--partition-key-path {spec.partition_path}{' --ttl -1' if spec.ttl else ''} --idx '{_json(spec.policy)}'"
+        )
+
     def _not_made(self, spec: ContainerSpec) -> StoreUnavailableError:
-        where, ttl = self._az(), " --ttl -1" if spec.ttl else ""
         return StoreUnavailableError(
             f"Cosmos DB at {self.options.where}: there is no container {spec.name!r}, and this identity may not make "
-            "one (the data roles never may); start once with an account key, or run "
-            f"`az cosmosdb sql database create {where} --name {self.options.database}` and "
-            f"`az cosmosdb sql container create {where} --database-name {self.options.database} --name {spec.name} "
-            f"--partition-key-path {spec.partition_path}{ttl} --idx '{_json(spec.policy)}'`",
+            "one (the data roles never may); run `loom cosmos init` with an account key, or "
+            f"`{self.az_database()}` and `{self.az_container(spec)}`",
             container=spec.name,
             account=self.options.account,
         )

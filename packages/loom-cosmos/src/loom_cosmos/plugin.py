@@ -7,7 +7,7 @@ from typing import Any
 
 from loom.plugins import AdapterSpec, Durability, Feature, PortName, Reach, hookimpl
 
-__all__ = ["loom_guard_rules", "loom_register_adapters"]
+__all__ = ["loom_cli_commands", "loom_guard_rules", "loom_register_adapters"]
 
 _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
     "documents": ("loom_cosmos.documents:CosmosDocumentStore", frozenset({Feature.TTL})),
@@ -31,6 +31,14 @@ def loom_guard_rules() -> Iterable[Any]:
     from .guard import cosmos_rules
 
     return cosmos_rules()
+
+
+@hookimpl
+def loom_cli_commands(app: Any) -> None:
+    """``loom cosmos init``; the driver is imported when it runs."""
+    from .commands import commands
+
+    app.add_typer(commands, name="cosmos", rich_help_panel="Set up")
 
 
 def _specs() -> Iterator[AdapterSpec]:
