@@ -11,7 +11,18 @@ from pathlib import Path
 
 import msgspec
 
-from . import activation, conformance, discovery, redis_fleet, redis_queue, redis_stores, startup, turns, workflows
+from . import (
+    activation,
+    conformance,
+    cosmos_stores,
+    discovery,
+    redis_fleet,
+    redis_queue,
+    redis_stores,
+    startup,
+    turns,
+    workflows,
+)
 from .measure import Figure
 
 SUITES: dict[str, Callable[..., list[Figure]]] = {
@@ -24,6 +35,7 @@ SUITES: dict[str, Callable[..., list[Figure]]] = {
     "redis_queue": redis_queue.measure,
     "redis_stores": redis_stores.measure,
     "redis_fleet": redis_fleet.measure,
+    "cosmos_stores": cosmos_stores.measure,
 }
 
 
