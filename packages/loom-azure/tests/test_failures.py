@@ -186,7 +186,7 @@ async def test_a_cut_download_of_a_version_that_is_gone_is_told(proxied: str, pr
 async def test_a_wrong_key(blob_url: str) -> None:
     store = open_store(blob_url.replace("azblob://", "azblob://:d3Jvbmc%3D@"))
     with pytest.raises(
-        StoreUnavailableError, match=r"az storage account keys list --account-name devstoreaccount1"
+        StoreUnavailableError, match=r"clock.*az storage account keys list --account-name devstoreaccount1"
     ) as e:
         await store.start()
     _shows_no_credential(e.value, "d3Jvbmc")

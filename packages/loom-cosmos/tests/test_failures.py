@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 
 import pytest
+from azure.core.exceptions import ClientAuthenticationError
+from azure.cosmos.exceptions import CosmosHttpResponseError
 
 from loom.errors import DocumentConflictError, JournalConflictError, StoreUnavailableError
 from loom.plugins import AdapterContext, LoomURL
@@ -15,6 +18,7 @@ from loom.testing.servers import free_port
 from loom_cosmos.client import Cosmos
 from loom_cosmos.containers import DOCUMENTS, JOURNAL
 from loom_cosmos.documents import CosmosDocumentStore
+from loom_cosmos.failures import unavailable
 from loom_cosmos.journal import CosmosJournalStore
 from loom_cosmos.lock import CosmosLockManager
 from loom_cosmos.options import CosmosOptions
@@ -182,6 +186,29 @@ async def test_a_wrong_key_is_named_and_never_shown(server: CosmosServer) -> Non
     assert key not in str(caught.value)
     assert key not in repr(store._cosmos.options)
     await store.close()
+
+
+ROLE = r"az cosmosdb sql role assignment create --account-name shop .*Built-in Data Contributor"
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "remedy"),
+    [
+        ("a2V5a2V5", CosmosHttpResponseError(401), r"clock is wrong.*az cosmosdb keys list --name shop"),
+        ("", CosmosHttpResponseError(401), rf"token was refused: it has ended.*clock.*az login.*{ROLE}"),
+        ("", CosmosHttpResponseError(403), ROLE),
+        ("", ClientAuthenticationError("no credential"), rf"az login.*{ROLE}"),
+        ("", CosmosHttpResponseError(404), r"'orders'.*loom cosmos init"),
+        ("", CosmosHttpResponseError(429), r"throughput update --account-name shop .*--name orders"),
+    ],
+)
+def test_an_error_names_the_place_what_was_tried_and_what_repairs_it(key: str, error: Exception, remedy: str) -> None:
+    """Identities are only met on a real account: these are the statuses that its documentation names."""
+    options = CosmosOptions.from_url(LoomURL.parse(f"cosmos://:{key}@shop.documents.azure.com/orders"))
+    said = str(unavailable(error, options, "reading from 'journal'"))
+    assert said.startswith("Cosmos DB at https://shop.documents.azure.com/orders: reading from 'journal' failed (")
+    assert re.search(remedy, said), said
+    assert not key or key not in said
 
 
 async def test_nobody_listens(server: CosmosServer) -> None:

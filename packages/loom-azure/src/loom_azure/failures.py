@@ -156,8 +156,8 @@ def _bad_credential(options: AzureOptions, role: str) -> str:
         return f"this identity is not let in; grant it: {role}"
     if options.sign_in == "key":
         return (
-            f"{options.source} is not one of this account's; see az storage account keys list --account-name "
-            f"{options.account}, or sign in by identity: {role}"
+            f"{options.source} is not one of this account's, or this machine's clock is wrong by more than 15 minutes; "
+            f"see az storage account keys list --account-name {options.account}, or sign in by identity: {role}"
         )
     ends = options.sas_ends
     if ends is not None and ends < datetime.now(UTC):

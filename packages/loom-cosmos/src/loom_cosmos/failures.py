@@ -96,6 +96,12 @@ def unavailable(
 
 def _remedy(error: BaseException, status: int, options: CosmosOptions) -> str:
     account = options.account
+    if status == 401 and not options.key:
+        return (
+            "the identity's token was refused: it has ended, is of another tenant than the account's, or this "
+            "machine's clock is wrong; run `az login --tenant TENANT`, see that the clock is synchronised, and give "
+            f"the identity the data role: {_role(account)}"
+        )
     if status == 401:
         return (
             "the account does not know this key, or this machine's clock is wrong by more than 15 minutes; "
@@ -104,14 +110,12 @@ def _remedy(error: BaseException, status: int, options: CosmosOptions) -> str:
     if status == 403:
         return (
             "the account lets nobody in from here, or this identity may not do it; give it the data role: "
-            f"`az cosmosdb sql role assignment create --account-name {account} --resource-group GROUP --scope / "
-            "--principal-id ID --role-definition-name 'Cosmos DB Built-in Data Contributor'`, "
-            "or open the account's firewall for this address"
+            f"{_role(account)}, or open the account's firewall for this address"
         )
     if status == 404:
         return (
-            f"database {options.database!r} or a container in it is gone; stop the hosts, restore it, or start anew "
-            "with an empty one"
+            f"database {options.database!r} or a container in it is gone; stop the hosts and restore it, or make "
+            "an empty one with `loom cosmos init`"
         )
     if status == 429:
         return (
@@ -124,10 +128,20 @@ def _remedy(error: BaseException, status: int, options: CosmosOptions) -> str:
     if status in _UNCERTAIN:
         return "the account is not available at the moment; see its Service Health in the portal"
     if isinstance(error, ClientAuthenticationError):
-        return "no credential was found or accepted; run `az login`, give the host a managed identity, or use a key"
+        return (
+            "no credential was found or accepted; run `az login`, or give the host a managed identity and the data "
+            f"role: {_role(account)}"
+        )
     if status:
         return _first_line(error)
     return f"it cannot be reached: {_first_line(error)}; is the name right, and does a firewall let {account} through?"
+
+
+def _role(account: str) -> str:
+    return (
+        f"`az cosmosdb sql role assignment create --account-name {account} --resource-group GROUP --scope / "
+        "--principal-id ID --role-definition-name 'Cosmos DB Built-in Data Contributor'`"
+    )
 
 
 def _first_line(error: BaseException) -> str:
