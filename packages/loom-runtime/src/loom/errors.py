@@ -23,6 +23,19 @@
      |    +-- CoordinationError
      |    |    +-- NotAMemberError          this member was declared dead or never joined
      |    |    +-- ShardCountError          the fleet was started with another number of shards
+     |    +-- TLSNotaryError                a presentation was refused; each of these is a check that failed
+     |    |    +-- PresentationFormatError     not of the format that is verified here
+     |    |    +-- PresentationInvalidError    a signature, hash or certificate is wrong
+     |    |    +-- NotaryNotTrustedError       signed by a key that is not in the allow-list
+     |    |    +-- PresentationExpiredError    older than it may be
+     |    |    +-- PresentationFromFutureError of a time that has not come
+     |    |    +-- IdentityMissingError        does not say which server it is of
+     |    |    +-- TranscriptMissingError      does not show what was said
+     |    |    +-- ServerNameMismatchError     of another server
+     |    |    +-- HostMismatchError           the proven request does not name the server as its host
+     |    |    +-- UnauthenticatedDataError    shows data that is not proven
+     |    |    +-- FieldNotAuthenticatedError  a field that the policy requires is not proven
+     |    |    +-- VerificationLimitError      wants more memory, work or time than it gets
      |    +-- StoreUnavailableError         the backend cannot be reached or written (disk full, read only, down)
      |    +-- TooLargeError                 a value exceeds what the store or the runtime accepts
      |    +-- InvalidKeyError               a name or key that the port's contract forbids
@@ -79,9 +92,12 @@ __all__ = [
     "DocumentError",
     "EphemeralAdapterWarning",
     "FencedError",
+    "FieldNotAuthenticatedError",
+    "HostMismatchError",
     "IdempotencyConflictError",
     "IdempotencyError",
     "IdempotencyTakenError",
+    "IdentityMissingError",
     "InvalidArgumentsError",
     "InvalidKeyError",
     "InvalidResultError",
@@ -98,29 +114,39 @@ __all__ = [
     "NonDeterminismError",
     "NotAMemberError",
     "NotRunningError",
+    "NotaryNotTrustedError",
     "OutcomeUnknownError",
     "OverloadedError",
     "PluginError",
     "PortError",
+    "PresentationExpiredError",
+    "PresentationFormatError",
+    "PresentationFromFutureError",
+    "PresentationInvalidError",
     "ProductionGuardError",
     "QueueError",
     "ReadOnlyViolationError",
     "RemoteError",
     "RunNotFoundError",
     "SerializationError",
+    "ServerNameMismatchError",
     "ShardCountError",
     "StateDecodeError",
     "StateVersionError",
     "StepFailedError",
     "StoreUnavailableError",
+    "TLSNotaryError",
     "TooLargeError",
+    "TranscriptMissingError",
     "TurnClosedError",
     "TurnDeadlineError",
+    "UnauthenticatedDataError",
     "UnindexedQueryError",
     "UnknownActorError",
     "UnknownMethodError",
     "UnknownSchemeError",
     "UnknownWorkflowError",
+    "VerificationLimitError",
     "WorkflowCancelledError",
     "WorkflowFailedError",
 ]
@@ -264,6 +290,60 @@ class NotAMemberError(CoordinationError):
 
 class ShardCountError(CoordinationError):
     code = "coordination.shard_count"
+
+
+class TLSNotaryError(PortError):
+    """A presentation was refused. Each subclass names one check."""
+
+    code = "tlsnotary"
+
+
+class PresentationFormatError(TLSNotaryError):
+    code = "tlsnotary.format"
+
+
+class PresentationInvalidError(TLSNotaryError):
+    code = "tlsnotary.invalid"
+
+
+class NotaryNotTrustedError(TLSNotaryError):
+    code = "tlsnotary.notary"
+
+
+class PresentationExpiredError(TLSNotaryError):
+    code = "tlsnotary.expired"
+
+
+class PresentationFromFutureError(TLSNotaryError):
+    code = "tlsnotary.future"
+
+
+class IdentityMissingError(TLSNotaryError):
+    code = "tlsnotary.no_identity"
+
+
+class TranscriptMissingError(TLSNotaryError):
+    code = "tlsnotary.no_transcript"
+
+
+class ServerNameMismatchError(TLSNotaryError):
+    code = "tlsnotary.server_name"
+
+
+class HostMismatchError(TLSNotaryError):
+    code = "tlsnotary.host"
+
+
+class UnauthenticatedDataError(TLSNotaryError):
+    code = "tlsnotary.unauthenticated"
+
+
+class FieldNotAuthenticatedError(TLSNotaryError):
+    code = "tlsnotary.field"
+
+
+class VerificationLimitError(TLSNotaryError):
+    code = "tlsnotary.limit"
 
 
 class ConfigurationError(LoomError):

@@ -11,6 +11,7 @@ from loom.clock import Clock
 from loom.errors import ConfigurationError, PluginError, UnknownSchemeError
 from loom.plugins import PORTS, AdapterContext, AdapterRegistry, Durability, Feature, LoomURL, PluginLoader, Reach
 from loom.plugins.registry import port_class
+from loom.plugins.spec import UNBACKED_PORTS
 
 Install = Callable[..., None]
 Source = Callable[..., str]
@@ -22,7 +23,7 @@ def builtin_only() -> AdapterRegistry:
 
 
 @pytest.mark.parametrize("scheme", ["memory", "sqlite"])
-@pytest.mark.parametrize("port", PORTS)
+@pytest.mark.parametrize("port", [port for port in PORTS if port not in UNBACKED_PORTS])
 def test_every_built_in_adapter_opens_without_io(
     builtin_only: AdapterRegistry, port: str, scheme: str, tmp_path: object
 ) -> None:
@@ -49,6 +50,7 @@ def test_the_facts_of_the_built_in_adapters(builtin_only: AdapterRegistry) -> No
         ("journal", "redis+sentinel", "pip install loom-redis"),
         ("journal", "cosmos+emulator", "pip install loom-cosmos"),
         ("blobs", "azblob", "pip install loom-azure"),
+        ("tlsnotary", "tlsn", "pip install loom-tlsnotary"),
         ("journal", "file", "set LOOM_JOURNAL_URL to one of the schemes that do: memory, sqlite"),
         ("journal", "zzz", "schemes for journal: memory, sqlite"),
     ],

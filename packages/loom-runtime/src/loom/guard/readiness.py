@@ -7,7 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from ..plugins import PORTS, Durability
+from ..plugins import PORTS, Durability, PortName
+from ..plugins.spec import UNBACKED_PORTS
 from .config import DURABLE_PORTS, GuardConfig
 from .findings import Finding
 
@@ -53,7 +54,7 @@ def readiness(config: GuardConfig, findings: Sequence[Finding]) -> Readiness:
         ready=not any(finding.severity == "refuse" for finding in findings),
         sentence=weakest_port_sentence(config, findings),
         ordered=queue is not None and queue.spec is not None and "ORDERED" in queue.spec.features,
-        ports=tuple(_row(config, port, findings) for port in PORTS if port in config.ports),
+        ports=tuple(_row(config, port, findings) for port in PORTS if _is_used(config, port)),
         findings=tuple(findings),
     )
 
@@ -79,6 +80,12 @@ def weakest_port_sentence(config: GuardConfig, findings: Sequence[Finding] = ())
     elif len(deciding) > 1:
         names = f"the {deciding[0].port} ({deciding[0].shown}) decides, and {len(deciding) - 1} more like it"
     return f"An acknowledged call {SURVIVES[least]}: {names}."
+
+
+def _is_used(config: GuardConfig, port: PortName) -> bool:
+    """Whether there is anything to say of the port: what no store serves is used only where somebody chose it."""
+    found = config.ports.get(port)
+    return found is not None and (port not in UNBACKED_PORTS or found.spec is not None or found.instance is not None)
 
 
 def _row(config: GuardConfig, port_name: str, findings: Sequence[Finding]) -> PortReadiness:

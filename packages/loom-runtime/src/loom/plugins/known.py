@@ -46,6 +46,13 @@ KNOWN_PACKAGES: tuple[KnownPackage, ...] = (
         ports=("blobs",),
         durability=Durability.REPLICATED,
     ),
+    KnownPackage(
+        distribution="loom-tlsnotary",
+        scheme="tlsn",
+        also=("tlsn+test", "tlsn+mock"),
+        ports=("tlsnotary",),
+        durability=Durability.NONE,
+    ),
 )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         MessageQueue,
         Port,
         StateStore,
+        TLSNotaryVerifier,
     )
 
 __all__ = ["AdapterRegistry", "port_class"]
@@ -42,6 +43,7 @@ _CLASSES: dict[PortName, str] = {
     "idempotency": "IdempotencyStore",
     "coordination": "CoordinationAdapter",
     "registry": "ActorRegistry",
+    "tlsnotary": "TLSNotaryVerifier",
 }
 
 
@@ -118,6 +120,8 @@ class AdapterRegistry:
     def open(self, port: Literal["coordination"], url: URL, context: AdapterContext) -> CoordinationAdapter: ...
     @overload
     def open(self, port: Literal["registry"], url: URL, context: AdapterContext) -> ActorRegistry: ...
+    @overload
+    def open(self, port: Literal["tlsnotary"], url: URL, context: AdapterContext) -> TLSNotaryVerifier: ...
     @overload
     def open(self, port: PortName, url: URL, context: AdapterContext) -> Port: ...
 

@@ -7,19 +7,24 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["API_VERSION", "PORTS", "AdapterSpec", "Durability", "Feature", "PortName", "Reach"]
+__all__ = ["API_VERSION", "PORTS", "UNBACKED_PORTS", "AdapterSpec", "Durability", "Feature", "PortName", "Reach"]
 
 API_VERSION = 1
 """The version of the ports that this release speaks. A plugin built for another is refused by name."""
 
 PortName = Literal[
-    "journal", "queue", "locks", "documents", "blobs", "state", "idempotency", "coordination", "registry"
-]
+    "journal", "queue", "locks", "documents", "blobs", "state", "idempotency", "coordination", "registry",
+    "tlsnotary",
+]  # fmt: skip
 
 PORTS: tuple[PortName, ...] = (
     "journal", "queue", "locks", "documents", "blobs", "state", "idempotency", "coordination", "registry",
+    "tlsnotary",
 )  # fmt: skip
 """The ports of this release, in the order in which they are reported."""
+
+UNBACKED_PORTS: frozenset[PortName] = frozenset({"tlsnotary"})
+"""Ports that keep nothing and that no store serves: the general URL never means them. Their own URL chooses them."""
 
 
 class Durability(enum.IntEnum):

@@ -21,6 +21,15 @@ from .port import MAX_KEY_BYTES, Port, check_key
 from .queue import DeadLetter, Delivery, DirectChannel, MessageQueue, OutgoingMessage, QueueDepth
 from .registry import ActorRecord, ActorRegistry, ActorStatus
 from .state import StateRecord, StateStore
+from .tlsnotary import (
+    AuthenticatedBytes,
+    HttpHeader,
+    HttpMessage,
+    NotaryKey,
+    TLSNotaryPolicy,
+    TLSNotaryVerdict,
+    TLSNotaryVerifier,
+)
 
 __all__ = [
     "MAX_KEY_BYTES",
@@ -29,6 +38,7 @@ __all__ = [
     "ActorStatus",
     "Append",
     "Appended",
+    "AuthenticatedBytes",
     "BlobInfo",
     "BlobPage",
     "BlobStore",
@@ -42,6 +52,8 @@ __all__ = [
     "Document",
     "DocumentStore",
     "Head",
+    "HttpHeader",
+    "HttpMessage",
     "IdempotencyRecord",
     "IdempotencyStore",
     "JournalEntry",
@@ -50,6 +62,7 @@ __all__ = [
     "LockManager",
     "Member",
     "MessageQueue",
+    "NotaryKey",
     "Operation",
     "OutgoingMessage",
     "Page",
@@ -61,6 +74,9 @@ __all__ = [
     "Snapshot",
     "StateRecord",
     "StateStore",
+    "TLSNotaryPolicy",
+    "TLSNotaryVerdict",
+    "TLSNotaryVerifier",
     "TypeLease",
     "check_indexed",
     "check_key",
