@@ -28,6 +28,7 @@ from .releases import Release
 __all__ = ["Instance"]
 
 _PAGE = 2**16
+_LARGE = 2**20
 _MEMORY = "memory"
 
 
@@ -36,6 +37,10 @@ class _Undefined:
 
 
 _UNDEFINED = _Undefined()
+
+
+class _Stopped(Exception):
+    """Ends the module's run from within an import; the reason is the instance's."""
 
 
 class _Box:
@@ -76,9 +81,10 @@ class Instance:
         self._memories: list[Any] = []
         try:
             self._exports = self._instantiate(engine, module)
-        except BaseException:
+        except Exception as error:
+            told = self._told(error)
             self.close()
-            raise
+            raise told from None
 
     def _instantiate(self, engine: wasmtime.Engine, module: wasmtime.Module) -> Any:
         imports: list[Any] = []
@@ -122,21 +128,24 @@ class Instance:
             return self._open(presentation)
         except TLSNotaryError:
             raise
-        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
-            raise self._told(error) from None
         except Exception as error:
-            # What a callback raises comes back here, and with several threads it may be another proof's.
-            if self._failure is not None:
-                raise self._failure from None
-            raise PresentationInvalidError(f"the module ended on {type(error).__name__}") from error
+            # wasmtime-py keeps the last exception of all threads in one place, so it may be another proof's _Stopped:
+            # what counts is what this instance knows of itself.
+            raise self._told(error) from None
 
     def _open(self, presentation: bytes) -> Opened:
         exports, store = self._exports, self._store
-        place = exports["__wbindgen_malloc"](store, len(presentation), 1)
+        try:
+            place = exports["__wbindgen_malloc"](store, len(presentation), 1)
+        except wasmtime.Trap:
+            raise self._too_large() from None
         self._write(place, presentation)
         handle, error, failed = exports["presentation_deserialize"](store, place, len(presentation))
         if failed:
             raise PresentationFormatError(describe(presentation, self._release.protocol, self._taken(error)))
+        if self._written_length(handle) != len(presentation):
+            # The module ignores what follows. It writes some parts in any order, so that only lengths compare.
+            raise PresentationFormatError("there is more than a presentation: something follows it")
         key = exports["presentation_verifying_key"](store, handle)
         output, error, failed = exports["presentation_verify"](store, handle)
         if failed:
@@ -144,30 +153,38 @@ class Instance:
         return opened_from_output(key.value if isinstance(key, _Box) else key, self._taken(output))
 
     def _told(self, error: Exception) -> TLSNotaryError:
-        """The error for a trap: which limit was met, or else that the module gave up on the presentation."""
+        """The error for what ended the run: a limit, or else that the module gave up on the presentation."""
         if self._failure is not None:
             return self._failure
         try:
             out_of_fuel = self._store.get_fuel() == 0
         except wasmtime.WasmtimeError:
             out_of_fuel = False
-        text = str(error)
-        if out_of_fuel or "all fuel consumed" in text:
+        if out_of_fuel or "all fuel consumed" in str(error):
             return VerificationLimitError(f"the proof takes more than {self._limits.fuel} units of work", limit="fuel")
         if isinstance(error, wasmtime.Trap) and error.trap_code is wasmtime.TrapCode.INTERRUPT:
             return VerificationLimitError(f"the proof takes longer than {self._limits.seconds:g} s", limit="seconds")
-        if self._memory.size() * _PAGE >= self._limits.memory - _PAGE or "capacity overflow" in self._panic:
-            return self._too_large()
-        if "memory allocation" in self._panic or "alloc" in text:
+        if "capacity overflow" in self._panic or "memory allocation" in self._panic or self._is_full():
             return self._too_large()
         return PresentationInvalidError(
-            f"the module gave up on the presentation: {self._panic[:200] or text.splitlines()[0][:200]}"
+            "the module gave up on the presentation, which is malformed or wants more than "
+            f"{self._limits.memory // 2**20} MiB of memory: {self._panic[:200] or type(error).__name__}"
         )
 
     def _too_large(self) -> VerificationLimitError:
         return VerificationLimitError(
             f"the proof takes more than {self._limits.memory // 2**20} MiB of memory", limit="memory"
         )
+
+    def _is_full(self) -> bool:
+        """Whether the memory could not have grown by what the module would have asked for next."""
+        return bool(self._memories) and self._memory.data_len() > self._limits.memory - _LARGE
+
+    def _written_length(self, handle: int) -> int:
+        """The bytes that the module takes to write the presentation."""
+        place, length = self._exports["presentation_serialize"](self._store, handle)
+        self._exports["__wbindgen_free"](self._store, place, length, 1)
+        return int(length)
 
     # -- memory and values ---------------------------------------------------------------------------------------
 
@@ -216,7 +233,7 @@ class Instance:
 
     def _fail(self, error: TLSNotaryError) -> None:
         self._failure = self._failure or error
-        raise self._failure
+        raise _Stopped
 
     def _js_init_externref_table(self) -> None:
         first = self._table.grow(self._store, 4, None)

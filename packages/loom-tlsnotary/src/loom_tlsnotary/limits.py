@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from loom.errors import ConfigurationError
+
 __all__ = ["Limits"]
+
+_LEAST_MEMORY = 16 * 2**20
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,3 +23,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     memory: int = 64 * 2**20
     fuel: int = 2_000_000_000
     seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.memory < _LEAST_MEMORY:
+            raise ConfigurationError(f"the module needs {_LEAST_MEMORY} bytes of memory, not {self.memory}")

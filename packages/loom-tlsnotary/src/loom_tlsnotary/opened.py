@@ -47,7 +47,7 @@ def opened_from_output(key: Any, output: Any) -> Opened:
             sent=sent,
             received=received,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise PresentationInvalidError(
             f"the module verified the presentation and returned what it never did before ({type(error).__name__})"
         ) from error

@@ -49,8 +49,8 @@ class Pool:
             return instance.open(presentation)
 
     async def close(self) -> None:
-        """Wait for the proofs under way, and drop those in line."""
-        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        """Wait for the proofs under way and in line."""
+        await asyncio.to_thread(self._threads.shutdown)
         await asyncio.to_thread(self._epochs.close)
 
 

@@ -125,7 +125,8 @@ class WasmTLSNotaryVerifier(TLSNotaryVerifier):
             )
         proof_hash = hashlib.sha256(presentation).hexdigest()
         opened = await self._opened(bytes(presentation), proof_hash)
-        return judge(
+        return await asyncio.to_thread(  # a large body takes a while to unpack and read
+            judge,
             opened,
             proof_hash=proof_hash,
             server_name=server_name,
