@@ -20,6 +20,7 @@ from . import (
     redis_queue,
     redis_stores,
     startup,
+    tlsnotary,
     turns,
     workflows,
 )
@@ -36,6 +37,7 @@ SUITES: dict[str, Callable[..., list[Figure]]] = {
     "redis_stores": redis_stores.measure,
     "redis_fleet": redis_fleet.measure,
     "cosmos_stores": cosmos_stores.measure,
+    "tlsnotary": tlsnotary.measure,
 }
 
 
