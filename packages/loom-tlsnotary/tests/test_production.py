@@ -17,7 +17,7 @@ from loom.errors import (
     PresentationExpiredError,
     ProductionGuardError,
 )
-from loom.guard import Finding, guard_config, validate_production_config
+from loom.guard import Finding, guard_config, readiness, validate_production_config
 from loom.plugins import AdapterContext, AdapterRegistry
 from loom.settings import load_settings
 from loom_tlsnotary import MockTLSNotaryVerifier, TLSNotaryOptions, WasmTLSNotaryVerifier
@@ -138,6 +138,15 @@ def test_the_plugin_imports_no_webassembly() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_port_is_listed_only_where_somebody_chose_it() -> None:
+    def listed(environ: dict[str, str]) -> list[str]:
+        config = guard_config(load_settings(environ=environ), AdapterRegistry(), environ=environ)
+        return [row.port for row in readiness(config, []).ports]
+
+    assert "tlsnotary" not in listed({})
+    assert "tlsnotary" in listed({"LOOM_TLSNOTARY_URL": "tlsn://"})
 
 
 @pytest.mark.parametrize("spec", [WASM, TEST, MOCK], ids=lambda spec: spec.scheme)

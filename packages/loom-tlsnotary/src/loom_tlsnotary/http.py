@@ -120,7 +120,7 @@ def _body(part: AuthenticatedBytes, head: _Head, *, empty_without_length: bool) 
     if (codings and lengths) or len(codings) > 1 or len(set(lengths)) > 1:
         raise _Malformed
     rest = Piece.of(part, head.end, len(part.data))
-    whole = True
+    whole = framed = True
     if codings:
         if (codings[0] or "").lower() != "chunked":
             return {}
@@ -138,11 +138,13 @@ def _body(part: AuthenticatedBytes, head: _Head, *, empty_without_length: bool) 
         rest = rest.cut(int(text))
     elif empty_without_length and head.certain:
         return {}
+    else:
+        framed = False  # it ends where the session does, and when that is the prover may have decided
     encodings = head.values("content-encoding")
     content = decoded(rest, encodings, whole=whole)
     if content is None:
         return {}
-    return {"body": content.data, "body_redacted": content.redacted, "body_certain": head.certain and whole}
+    return {"body": content.data, "body_redacted": content.redacted, "body_certain": head.certain and whole and framed}
 
 
 def host_of_target(target: str | None) -> str | None:

@@ -84,7 +84,7 @@ class HttpMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     ``body`` has its transfer coding undone, and gzip where nothing of it is redacted; ``body_redacted`` are the ranges
     of it that are zeros instead of data. ``body_certain`` says that its bounds are proven too: nothing of the head is
-    redacted, and the body is there to its end.
+    redacted, and the body is there to the end that its length or its chunks give it.
     """
 
     method: str | None = None
@@ -106,8 +106,8 @@ class TLSNotaryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     ``require_fields`` are JSON pointers (RFC 6901) into the response's body: each must be proven together with all
     that stands before it. ``max_age`` (seconds) takes the place of the verifier's own. With ``trust_framing`` the body
-    may also follow redacted headers: then it rests on the prover's word that these hide no end of the headers, and
-    the server must be one that never repeats what others wrote.
+    may also follow redacted headers, or have no length: then it rests on the prover's word that these hide no end of
+    the headers and that nothing was cut off, and the server must be one that never repeats what others wrote.
     """
 
     require_fields: tuple[str, ...] = ()
