@@ -243,13 +243,12 @@ def verify(data: bytes, root: x509.Certificate) -> None:
     for number, (direction, ranges, value) in commitments:
         written = b"\1" + uleb(direction) + range_bytes(ranges) + hash_bytes(value)
         fields.append((number, "TranscriptCommitment", written))
-    tree_hash, leaf_count, proof = reader.u8(), reader.u64(), reader.many(reader.blob)
+    reader.u8()  # which hash the tree has by its own words; by the signed root's it is checked
+    leaf_count, proof = reader.u64(), reader.many(reader.blob)
     identity = reader.maybe(lambda: read_identity(reader))
     transcript = reader.maybe(lambda: read_transcript(reader))
     if reader.at != len(data):
         raise Refused("more than a presentation")
-    if tree_hash not in (1, 2):
-        raise Refused("an unknown hash")
     leaves = [(number, digest(root_hash[0], domain(name), value)) for number, name, value in fields]
     check_tree(root_hash, leaves, leaf_count, proof)
     if signature[0] != key[0] or key[0] not in (1, 2) or len(signature[1]) != 64:
