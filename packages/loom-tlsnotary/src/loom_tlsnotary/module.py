@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -61,22 +64,50 @@ def read_module(release: Release, path: Path | None) -> bytes:
 def load_module(engine: wasmtime.Engine, wasm: bytes, digest: str, folder: Path | None = None) -> wasmtime.Module:
     """Compile the module, or load what an earlier start has compiled with this wasmtime on this kind of machine.
 
-    Several processes may do so at once: each writes a file of its own and moves it into place whole. A cache that
+    Of several starts at once one compiles and the others wait for it; a file is moved into place whole. A cache that
     others could write is not used, as its content runs as machine code.
     """
     folder = folder or cache_folder()
     name = f"{digest[:32]}-wasmtime-{version('wasmtime')}-{platform.system()}-{platform.machine()}-{_SETTINGS}.cwasm"
     place = folder / name
-    usable = _is_ours(folder)
-    if usable and place.exists():
-        try:
-            return wasmtime.Module.deserialize_file(engine, str(place))
-        except wasmtime.WasmtimeError:
-            pass  # of another build of wasmtime, or damaged: it is written anew
-    module = wasmtime.Module(engine, wasm)
-    if usable:
+    if not _is_ours(folder):
+        return wasmtime.Module(engine, wasm)
+    if (found := _loaded(engine, place)) is not None:
+        return found
+    with _alone(place.with_suffix(".lock")):
+        if (found := _loaded(engine, place)) is not None:
+            return found
+        module = wasmtime.Module(engine, wasm)
         _write(place, bytes(module.serialize()))
-    return module
+        return module
+
+
+def _loaded(engine: wasmtime.Engine, place: Path) -> wasmtime.Module | None:
+    """What lies there, or None where nothing does that can be used: it is damaged, or of another build of wasmtime."""
+    if not place.exists():
+        return None
+    try:
+        return wasmtime.Module.deserialize_file(engine, str(place))
+    except wasmtime.WasmtimeError:
+        return None
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Keep other processes of this machine out; where a system has no such locks, each does the work for itself."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    try:
+        file = lock.open("w")
+    except OSError:
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _is_ours(folder: Path) -> bool:
