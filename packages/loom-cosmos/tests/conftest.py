@@ -36,6 +36,7 @@ _SLOW = frozenset(
         "TestCosmosIdempotencyStore::test_processes_that_race_do_each_key_once",
         "TestCosmosIdempotencyStore::test_taking_over_against_completing_has_one_winner",
         "TestCosmosActorRegistry::test_processes_see_and_refresh_the_same_records",
+        "TestCosmosSecretsStore::test_killed_processes_that_raced_have_kept_every_version",
         "TestCosmosStateStore::test_killed_processes_that_raced_have_kept_the_newest",
         "TestCosmosStateStore::test_state_never_moves_backwards_under_racing_writers",
     }

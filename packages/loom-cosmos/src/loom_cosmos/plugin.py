@@ -14,6 +14,7 @@ _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
     "state": ("loom_cosmos.state:CosmosStateStore", frozenset()),
     "idempotency": ("loom_cosmos.idempotency:CosmosIdempotencyStore", frozenset()),
     "registry": ("loom_cosmos.registry:CosmosActorRegistry", frozenset()),
+    "secrets": ("loom_cosmos.secrets:CosmosSecretsStore", frozenset({Feature.SOFT_DELETE})),
     "journal": ("loom_cosmos.journal:CosmosJournalStore", frozenset({Feature.FENCING})),
     "locks": ("loom_cosmos.lock:CosmosLockManager", frozenset({Feature.FENCING})),
 }

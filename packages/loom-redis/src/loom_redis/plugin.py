@@ -16,6 +16,7 @@ _ADAPTERS: dict[PortName, tuple[str, frozenset[Feature]]] = {
     "state": ("loom_redis.state:RedisStateStore", frozenset()),
     "idempotency": ("loom_redis.idempotency:RedisIdempotencyStore", frozenset()),
     "registry": ("loom_redis.registry:RedisActorRegistry", frozenset()),
+    "secrets": ("loom_redis.secrets:RedisSecretsStore", frozenset({Feature.SOFT_DELETE})),
     "locks": ("loom_redis.lock:RedisLockManager", frozenset({Feature.FENCING})),
     "queue": (
         "loom_redis.queue:RedisMessageQueue",

@@ -20,6 +20,15 @@
      |    |    +-- BlobConflictError
      |    +-- IdempotencyError
      |    |    +-- IdempotencyTakenError    another caller holds the key
+     |    +-- SecretError
+     |    |    +-- SecretNotFoundError
+     |    |    +-- SecretDisabledError
+     |    |    +-- SecretExpiredError
+     |    |    +-- SecretNotYetValidError   its time has not come
+     |    |    +-- SecretDeletedError       the name belongs to a deleted secret that can be recovered
+     |    |    +-- SecretConflictError      others wrote the secret again and again meanwhile
+     |    +-- SealError                    sealed bytes were changed, moved, or sealed by another key
+     |    |    +-- SealKeyError             the keyring does not hold the key that sealed them
      |    +-- CoordinationError
      |    |    +-- NotAMemberError          this member was declared dead or never joined
      |    |    +-- ShardCountError          the fleet was started with another number of shards
@@ -42,6 +51,7 @@
      +-- ConfigurationError
      |    +-- UnknownSchemeError
      |    +-- PluginError
+     |    +-- SecretReferenceError          a ${secret:name} in the configuration leads nowhere, or in a circle
      |    +-- ProductionGuardError
      |    +-- DefinitionError               an actor or a workflow is declared wrongly
      +-- CallError                      a call or a run did not give a result
@@ -128,6 +138,16 @@ __all__ = [
     "ReadOnlyViolationError",
     "RemoteError",
     "RunNotFoundError",
+    "SealError",
+    "SealKeyError",
+    "SecretConflictError",
+    "SecretDeletedError",
+    "SecretDisabledError",
+    "SecretError",
+    "SecretExpiredError",
+    "SecretNotFoundError",
+    "SecretNotYetValidError",
+    "SecretReferenceError",
     "SerializationError",
     "ServerNameMismatchError",
     "ShardCountError",
@@ -280,6 +300,48 @@ class IdempotencyTakenError(IdempotencyError):
     code = "idempotency.taken"
 
 
+class SecretError(PortError):
+    """Something about one secret; ``context`` has its name, never its value."""
+
+    code = "secret"
+
+
+class SecretNotFoundError(SecretError):
+    code = "secret.not_found"
+
+
+class SecretDisabledError(SecretError):
+    code = "secret.disabled"
+
+
+class SecretExpiredError(SecretError):
+    code = "secret.expired"
+
+
+class SecretNotYetValidError(SecretError):
+    code = "secret.not_yet_valid"
+
+
+class SecretDeletedError(SecretError):
+    code = "secret.deleted"
+
+
+class SecretConflictError(SecretError):
+    code = "secret.conflict"
+
+
+class SealError(PortError):
+    """Sealed bytes cannot be opened: they were changed, belong to another place, or another key has sealed them."""
+
+    code = "seal"
+
+
+class SealKeyError(SealError):
+    """The keyring lacks the key that sealed the bytes; ``key`` in the context is that key's id."""
+
+    code = "seal.key"
+
+
 class CoordinationError(PortError):
     code = "coordination"
 
@@ -358,6 +420,12 @@ class UnknownSchemeError(ConfigurationError):
 
 class PluginError(ConfigurationError):
     code = "configuration.plugin"
+
+
+class SecretReferenceError(ConfigurationError):
+    """A reference in the configuration cannot be resolved; ``path`` in the context is the way that led there."""
+
+    code = "configuration.secret_reference"
 
 
 class ProductionGuardError(ConfigurationError):

@@ -42,7 +42,7 @@ def test_production_refuses_with_every_offender_at_once(configure: Configure) ->
     with pytest.raises(ProductionGuardError) as caught:
         enforce(findings, settings())
     assert caught.value.findings == tuple(finding for finding in findings if finding.severity == "refuse")
-    for port in ("journal", "queue", "locks", "documents", "blobs", "state", "idempotency", "coordination"):
+    for port in ("journal", "queue", "locks", "documents", "blobs", "state", "idempotency", "coordination", "secrets"):
         assert f"  {port} [ephemeral]: memory://" in str(caught.value)
     assert "argument env says so" in str(caught.value)
     assert "LOOM_GUARD=warn" in str(caught.value)
@@ -104,7 +104,7 @@ def test_credentials_are_nowhere(configure: Configure) -> None:
     [
         ("sqlite:///x.db", {}, "MACHINE: every port alike."),
         ("sqlite:///x.db", {"queue": "memory://"}, "NONE: the queue (memory://) decides."),
-        ("memory://", {"queue": "sqlite:///x.db"}, "NONE: the journal (memory://) decides, and 6 more like it."),
+        ("memory://", {"queue": "sqlite:///x.db"}, "NONE: the journal (memory://) decides, and 7 more like it."),
         ("sqlite:///x.db?synchronous=NORMAL", {},
          "PROCESS: the journal (sqlite:///x.db?synchronous=NORMAL) decides."),
     ],

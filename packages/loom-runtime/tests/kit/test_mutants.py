@@ -22,9 +22,10 @@ from loom.testing.suites.journal import JournalStoreSuite
 from loom.testing.suites.locks import LockManagerSuite
 from loom.testing.suites.queue import MessageQueueSuite
 from loom.testing.suites.registry import ActorRegistrySuite
+from loom.testing.suites.secrets import SecretsStoreSuite
 from loom.testing.suites.state import StateStoreSuite
 
-from .mutants import blobs, coordination, documents, idempotency, journal, locks, queue, registry, state
+from .mutants import blobs, coordination, documents, idempotency, journal, locks, queue, registry, secrets, state
 
 SUITES: dict[str, tuple[type[Suite[Any]], ModuleType]] = {
     "journal": (JournalStoreSuite, journal),
@@ -36,6 +37,7 @@ SUITES: dict[str, tuple[type[Suite[Any]], ModuleType]] = {
     "idempotency": (IdempotencyStoreSuite, idempotency),
     "coordination": (CoordinationSuite, coordination),
     "registry": (ActorRegistrySuite, registry),
+    "secrets": (SecretsStoreSuite, secrets),
 }
 
 LINEARIZABLE = "concurrent_histories_are_linearizable"
@@ -161,6 +163,26 @@ CAUGHT_BY: dict[str, dict[str, str]] = {
         "HeartbeatsChangeNothing": "records_that_nobody_refreshes_disappear",
         "ForgetsSince": "registering_and_refreshing",
         "HeartbeatsOverwrite": "racing_refreshes_lose_nothing",
+        "IsNotDurable": "everything_is_there_after_reopening",
+    },
+    "secrets": {
+        "KeepsTheLastVersionOnly": "setting_adds_a_version_that_becomes_current",
+        "ShowsValuesInItsFacts": "what_a_caller_sees_shows_no_value",
+        "TakesAnyName": "bad_names_and_values_are_refused",
+        "RepeatsARefusedValue": "bad_names_and_values_are_refused",
+        "ListsByTheTimeOfWriting": "a_list_has_the_newest_version_of_each_in_order",
+        "PrefixesAreFolders": "a_list_has_the_newest_version_of_each_in_order",
+        "KeepsFewVersions": "the_newest_versions_are_kept",
+        "StepsOverTheDisabled": "a_disabled_version_raises",
+        "GivesWhatExpired": "an_expired_version_raises",
+        "GivesWhatIsForLater": "a_version_for_later_leaves_the_one_before_it_current",
+        "RotatesAtOnce": "rotation_overlaps",
+        "DeletesTheNewestOnly": "deleting_takes_all_versions",
+        "RecoversTheNewestOnly": "a_deleted_secret_is_recovered_as_it_was",
+        "SetsOverADeletedOne": "a_deleted_secret_is_recovered_as_it_was",
+        "PurgesTheLiving": "a_purged_secret_is_gone_and_its_name_free",
+        "LooksBeforeItWrites": "racing_writers_lose_no_version",
+        "CachesForEver": "another_client_reads_what_was_written",
         "IsNotDurable": "everything_is_there_after_reopening",
     },
 }

@@ -104,12 +104,12 @@ def test_what_documents_bring_is_derived_with_their_facts(install: Install, plug
                            extra=", features=frozenset({Feature.TTL, Feature.TEST_ONLY})")  # fmt: skip
     install("loom-docs", {"docs": "docs_plugin"}, {"docs_plugin.py": "from loom.plugins import Feature\n" + source})
     registry = AdapterRegistry()
-    for port in ("state", "idempotency", "coordination", "registry"):
+    for port in ("state", "idempotency", "coordination", "registry", "secrets"):
         spec = registry.spec(port, "docs")
         assert (spec.durability, spec.reach, spec.distribution) == (Durability.MACHINE, Reach.NETWORK, "loom-docs")
         # Members live by their heartbeats, whether or not documents expire.
-        own = {Feature.TTL} if port == "coordination" else set()
-        assert spec.features == {Feature.TEST_ONLY} | own
+        own = {"coordination": {Feature.TTL}, "secrets": {Feature.SOFT_DELETE}}
+        assert spec.features == {Feature.TEST_ONLY} | own.get(port, set())
         assert isinstance(registry.open(port, "docs://", AdapterContext()), port_class(port))
     assert isinstance(registry.open("state", "docs://", AdapterContext()), DocumentStateStore)
     assert not registry.serves("queue", "docs")

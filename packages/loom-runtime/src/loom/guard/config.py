@@ -18,7 +18,7 @@ from .mounts import read_mounts
 __all__ = ["DURABLE_PORTS", "REQUIRED_PORTS", "GuardConfig", "PortConfig", "guard_config"]
 
 DURABLE_PORTS: frozenset[PortName] = frozenset(
-    {"journal", "queue", "locks", "documents", "blobs", "state", "idempotency", "coordination"}
+    {"journal", "queue", "locks", "documents", "blobs", "state", "idempotency", "coordination", "secrets"}
 )
 """Ports that must not forget. Locks and coordination are among them because the journal refuses the lower fences that
 they would hand out after a restart. The registry is not: hosts fill it again by their heartbeats."""

@@ -14,6 +14,7 @@ _FEATURES: dict[PortName, frozenset[Feature]] = {
     "queue": frozenset({Feature.ORDERED, Feature.DELAYED, Feature.PRIORITY}),
     "locks": frozenset({Feature.FENCING}),
     "documents": frozenset({Feature.TTL}),
+    "secrets": frozenset({Feature.SOFT_DELETE}),
 }
 
 # In a SQLite file members live as long as their processes hold a lock: no moment ends them.
@@ -33,6 +34,7 @@ _MEMORY: dict[PortName, str] = {
     "idempotency": "loom.adapters.memory.idempotency:InMemoryIdempotencyStore",
     "coordination": "loom.adapters.memory.coordination:InMemoryCoordinationAdapter",
     "registry": "loom.adapters.memory.registry:InMemoryActorRegistry",
+    "secrets": "loom.adapters.memory.secrets:InMemorySecretsStore",
 }
 
 _SQLITE: dict[PortName, str] = {
@@ -45,6 +47,7 @@ _SQLITE: dict[PortName, str] = {
     "idempotency": "loom.adapters.sqlite.idempotency:SqliteIdempotencyStore",
     "coordination": "loom.adapters.sqlite.coordination:SqliteCoordinationAdapter",
     "registry": "loom.adapters.sqlite.registry:SqliteActorRegistry",
+    "secrets": "loom.adapters.sqlite.secrets:SqliteSecretsStore",
 }
 
 

@@ -11,10 +11,14 @@ DERIVED_PORTS: dict[PortName, str] = {
     "idempotency": "loom.adapters.derived.idempotency:DocumentIdempotencyStore",
     "coordination": "loom.adapters.derived.coordination:DocumentCoordination",
     "registry": "loom.adapters.derived.registry:DocumentActorRegistry",
+    "secrets": "loom.adapters.derived.secrets:DocumentSecretsStore",
 }
 """The ports that any DocumentStore brings, with the class that makes each of it."""
 
-_OWN: dict[PortName, frozenset[Feature]] = {"coordination": frozenset({Feature.TTL})}
+_OWN: dict[PortName, frozenset[Feature]] = {
+    "coordination": frozenset({Feature.TTL}),
+    "secrets": frozenset({Feature.SOFT_DELETE}),
+}
 """What the classes do themselves, whatever the documents do: members live by their heartbeats."""
 
 

@@ -29,14 +29,14 @@ KNOWN_PACKAGES: tuple[KnownPackage, ...] = (
         distribution="loom-redis",
         scheme="redis",
         also=("rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "bullmq"),
-        ports=("journal", "queue", "locks", "documents", "state", "idempotency", "coordination", "registry"),
+        ports=("journal", "queue", "locks", "documents", "state", "idempotency", "coordination", "registry", "secrets"),
         durability=Durability.MACHINE,
     ),
     KnownPackage(
         distribution="loom-cosmos",
         scheme="cosmos",
         also=("cosmos+emulator",),
-        ports=("journal", "locks", "documents", "state", "idempotency", "coordination", "registry"),
+        ports=("journal", "locks", "documents", "state", "idempotency", "coordination", "registry", "secrets"),
         durability=Durability.REPLICATED,
     ),
     KnownPackage(

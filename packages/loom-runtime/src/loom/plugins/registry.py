@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         LockManager,
         MessageQueue,
         Port,
+        SecretsStore,
         StateStore,
         TLSNotaryVerifier,
     )
@@ -43,6 +44,7 @@ _CLASSES: dict[PortName, str] = {
     "idempotency": "IdempotencyStore",
     "coordination": "CoordinationAdapter",
     "registry": "ActorRegistry",
+    "secrets": "SecretsStore",
     "tlsnotary": "TLSNotaryVerifier",
 }
 
@@ -120,6 +122,8 @@ class AdapterRegistry:
     def open(self, port: Literal["coordination"], url: URL, context: AdapterContext) -> CoordinationAdapter: ...
     @overload
     def open(self, port: Literal["registry"], url: URL, context: AdapterContext) -> ActorRegistry: ...
+    @overload
+    def open(self, port: Literal["secrets"], url: URL, context: AdapterContext) -> SecretsStore: ...
     @overload
     def open(self, port: Literal["tlsnotary"], url: URL, context: AdapterContext) -> TLSNotaryVerifier: ...
     @overload

@@ -13,12 +13,12 @@ API_VERSION = 1
 """The version of the ports that this release speaks. A plugin built for another is refused by name."""
 
 PortName = Literal[
-    "journal", "queue", "locks", "documents", "blobs", "state", "idempotency", "coordination", "registry",
+    "journal", "queue", "locks", "documents", "blobs", "state", "idempotency", "coordination", "registry", "secrets",
     "tlsnotary",
 ]  # fmt: skip
 
 PORTS: tuple[PortName, ...] = (
-    "journal", "queue", "locks", "documents", "blobs", "state", "idempotency", "coordination", "registry",
+    "journal", "queue", "locks", "documents", "blobs", "state", "idempotency", "coordination", "registry", "secrets",
     "tlsnotary",
 )  # fmt: skip
 """The ports of this release, in the order in which they are reported."""
@@ -55,6 +55,7 @@ class Feature(enum.StrEnum):
     DIRECT = "DIRECT"
     ATOMIC_OUTBOX = "ATOMIC_OUTBOX"
     SIGNED_URLS = "SIGNED_URLS"
+    SOFT_DELETE = "SOFT_DELETE"
     TEST_ONLY = "TEST_ONLY"
 
 

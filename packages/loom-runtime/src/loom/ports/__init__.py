@@ -20,6 +20,15 @@ from .lock import Lease, LockManager
 from .port import MAX_KEY_BYTES, Port, check_key
 from .queue import DeadLetter, Delivery, DirectChannel, MessageQueue, OutgoingMessage, QueueDepth
 from .registry import ActorRecord, ActorRegistry, ActorStatus
+from .secrets import (
+    MAX_SECRET_BYTES,
+    MIN_VERSIONS,
+    Rotation,
+    Secret,
+    SecretsStore,
+    SecretValue,
+    SecretVersion,
+)
 from .state import StateRecord, StateStore
 from .tlsnotary import (
     AuthenticatedBytes,
@@ -33,6 +42,8 @@ from .tlsnotary import (
 
 __all__ = [
     "MAX_KEY_BYTES",
+    "MAX_SECRET_BYTES",
+    "MIN_VERSIONS",
     "ActorRecord",
     "ActorRegistry",
     "ActorStatus",
@@ -70,6 +81,11 @@ __all__ = [
     "Put",
     "Query",
     "QueueDepth",
+    "Rotation",
+    "Secret",
+    "SecretValue",
+    "SecretVersion",
+    "SecretsStore",
     "ShardLease",
     "Snapshot",
     "StateRecord",

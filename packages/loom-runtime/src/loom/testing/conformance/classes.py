@@ -32,6 +32,7 @@ _SUITES: dict[PortName, str] = {
     "idempotency": "idempotency:IdempotencyStoreSuite",
     "coordination": "coordination:CoordinationSuite",
     "registry": "registry:ActorRegistrySuite",
+    "secrets": "secrets:SecretsStoreSuite",
 }
 
 
