@@ -23,7 +23,7 @@ from .listing import list_blobs
 from .names import encode
 from .options import AzureOptions
 from .properties import info_of
-from .session import Budget, Session, not_started
+from .session import Session, not_started
 from .signing import Signer
 from .write import Write, matching, put_blob
 
@@ -191,7 +191,7 @@ class AzureBlobStore(BlobStore):
         session = self.session
         client = session.blob(self._path(name))
         condition = {} if if_match is None else matching(if_match)
-        budget = Budget(self.options)
+        budget = session.budget()
         try:
             await session.run(lambda: client.delete_blob(delete_snapshots="include", **condition), budget)
         except HttpResponseError as error:

@@ -18,7 +18,7 @@ from azure.core.rest import AsyncHttpResponse, HttpRequest
 from loom.errors import StoreUnavailableError
 
 from .failures import Failure, failure_of
-from .session import Budget, Session
+from .session import Session
 from .signing import read_query
 
 __all__ = ["Downloads"]
@@ -46,7 +46,7 @@ class Downloads:
         Raises the SDK's error (404) where there is no such blob, and StoreUnavailableError, also in the middle: where
         the connection was cut and the blob has been written since, its version cannot be read to the end.
         """
-        budget = Budget(self._session.options)
+        budget = self._session.budget()
         etag = ""
         while length is None or length > 0:
             try:

@@ -22,7 +22,7 @@ from loom.errors import ConfigurationError, StoreUnavailableError
 from .failures import Failure, failure_of, unavailable
 from .options import AzureOptions
 
-__all__ = ["Budget", "Session"]
+__all__ = ["Budget", "Session", "trust", "unrepeated"]
 
 T = TypeVar("T")
 
@@ -34,11 +34,12 @@ _LAST_WORDS = 0.1
 class Budget:
     """How long failures of one call are met with another try: ``retry_for`` seconds of failing in all.
 
-    ``unknown`` becomes True, and stays so, when a failed try may have been carried out.
+    ``unknown`` becomes True, and stays so, when a failed try may have been carried out. ``give_up`` makes the error.
     """
 
-    def __init__(self, options: AzureOptions) -> None:
-        self._options = options
+    def __init__(self, retry_for: float, give_up: Callable[[Failure, bool], StoreUnavailableError]) -> None:
+        self._retry_for = retry_for
+        self._give_up = give_up
         self._until: float | None = None
         self._pause = _FIRST_PAUSE
         self.unknown = False
@@ -48,13 +49,13 @@ class Budget:
         self.unknown = self.unknown or failure.unknown
         now = time.monotonic()
         if self._until is None:
-            self._until = now + self._options.retry_for
+            self._until = now + self._retry_for
         # Spread over the upper half, so that clients that were throttled together don't come back together.
         pause = max(failure.wait, self._pause * random.uniform(0.5, 1.0))
         if not failure.again or now + pause > self._until:
             # Not chained to what was said of a credential or of a connection: that may repeat signatures, and URLs.
             cause = None if failure.status in (0, 401, 403) else error
-            raise unavailable(self._options, failure, unknown=self.unknown) from cause
+            raise self._give_up(failure, self.unknown) from cause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         await asyncio.sleep(pause)
 
@@ -84,11 +85,11 @@ class Session:
         self.transport = AioHttpTransport(
             # As the SDK makes its own, and with the middleware.
             session=aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=_trust(options)),
+                connector=aiohttp.TCPConnector(ssl=trust(options.ssl_ca_certs)),
                 trust_env=True,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                middlewares=(_once,),
+                middlewares=(unrepeated,),
             ),
             connection_timeout=options.connect_timeout,
             read_timeout=options.timeout,
@@ -105,13 +106,19 @@ class Session:
         """The SDK's client of one blob; no I/O."""
         return self.container.get_blob_client(encoded)
 
+    def budget(self) -> Budget:
+        """What a call may spend on failures."""
+        return Budget(
+            self.options.retry_for, lambda failure, unknown: unavailable(self.options, failure, unknown=unknown)
+        )
+
     async def run(self, request: Callable[[], Awaitable[T]], budget: Budget | None = None) -> T:
         """Make a request that may be repeated, until it is answered or the budget is spent.
 
         Raises the SDK's error where the service's answer is final and not about access (404, 409, 412, 416), and
         StoreUnavailableError otherwise.
         """
-        budget = budget or Budget(self.options)
+        budget = budget or self.budget()
         while True:
             try:
                 return await self.once(request)
@@ -143,16 +150,17 @@ class Session:
         await asyncio.sleep(_LAST_WORDS if self.options.endpoint.startswith("https") else 0)
 
 
-def _trust(options: AzureOptions) -> ssl.SSLContext | bool:
-    if not options.ssl_ca_certs:
+def trust(file: str) -> ssl.SSLContext | bool:
+    """Whom to trust: the authorities in ``file``, a PEM, or with "" the system's. Raises ConfigurationError."""
+    if not file:
         return True
     try:
-        return ssl.create_default_context(cafile=options.ssl_ca_certs)
+        return ssl.create_default_context(cafile=file)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"ssl_ca_certs={options.ssl_ca_certs}: no certificates in PEM: {error}") from error
+        raise ConfigurationError(f"ssl_ca_certs={file}: no certificates in PEM: {error}") from error
 
 
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+async def unrepeated(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Keep aiohttp from repeating a PUT or a DELETE by itself whose connection was cut: it would not tell."""
     try:
         return await handler(request)

@@ -19,7 +19,7 @@ from loom.ports import BlobInfo
 
 from .failures import failure_of
 from .properties import info_of, stored_properties, unquoted, write_id
-from .session import Budget, Session
+from .session import Session
 from .upload import SINGLE, Blocks, pieces
 
 __all__ = ["Write", "matching", "put_blob"]
@@ -107,7 +107,7 @@ class _Put:
 
     async def _commit(self, content: bytes | list[BlobBlock], size: int) -> BlobInfo:
         """Make it the blob's content, once, whatever becomes of the connection."""
-        budget = Budget(self._session.options)
+        budget = self._session.budget()
         while True:
             try:
                 answer = await self._session.once(lambda: self._request(content))

@@ -30,16 +30,16 @@ __all__ = [
     "named",
 ]
 
-_NAME = re.compile(r"[a-z0-9-]{1,127}")
+_NAME = re.compile(r"[a-z0-9-]{1,90}")
 
 
 def check_name(name: str) -> None:
     """Raise InvalidKeyError, with a name that would do, unless ``name`` is one that every backend can hold."""
     if not _NAME.fullmatch(name):
-        near = re.sub(r"[^a-z0-9]+", "-", name[:127].lower()).strip("-")
+        near = re.sub(r"[^a-z0-9]+", "-", name[:90].lower()).strip("-")
         hint = f", for example {near!r}" if near else ""
         raise InvalidKeyError(
-            f"{name[:130]!r} is no secret's name: it is 1 to 127 of a-z, 0-9 and -{hint}", what="secret"
+            f"{name[:130]!r} is no secret's name: it is 1 to 90 of a-z, 0-9 and -{hint}", what="secret"
         )
 
 

@@ -42,8 +42,13 @@ KNOWN_PACKAGES: tuple[KnownPackage, ...] = (
     KnownPackage(
         distribution="loom-azure",
         scheme="azblob",
-        also=("keyvault",),
         ports=("blobs",),
+        durability=Durability.REPLICATED,
+    ),
+    KnownPackage(
+        distribution="loom-azure",
+        scheme="keyvault",
+        ports=("secrets",),
         durability=Durability.REPLICATED,
     ),
     KnownPackage(

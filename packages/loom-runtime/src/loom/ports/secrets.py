@@ -114,8 +114,8 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
 class SecretsStore(Port):
     """Secrets by name, each in versions.
 
-    Names are 1 to 127 of ``a``-``z``, ``0``-``9`` and ``-``, which every backend can hold; others are an
-    InvalidKeyError. Values are text of 1 to MAX_SECRET_BYTES bytes in UTF-8.
+    Names are 1 to 90 of ``a``-``z``, ``0``-``9`` and ``-``, which every backend can hold, even behind a
+    namespace; others are an InvalidKeyError. Values are text of 1 to MAX_SECRET_BYTES bytes in UTF-8.
 
     The **current** version of a secret is the newest whose ``not_before`` has come; a version that is set for later
     leaves the one before it current until then. A current version that is disabled or has expired is *not* stepped

@@ -29,7 +29,7 @@ __all__ = ["SecretsStoreSuite"]
 
 H = Harness[SecretsStore]
 
-BAD_NAMES = ("", "A", "a b", "a/b", "a_b", "a.b", "ä", "a\n", "x" * 128, "${secret:a}")
+BAD_NAMES = ("", "A", "a b", "a/b", "a_b", "a.b", "ä", "a\n", "x" * 91, "${secret:a}")
 VALUES = ("x", " ", "\x00\n\t", "é日😀", "${secret:other}", "x" * MAX_SECRET_BYTES)
 
 
@@ -139,7 +139,7 @@ class _Versions(_Base):
     @scenario()
     async def test_a_list_has_the_newest_version_of_each_in_order(self, h: H) -> None:
         names = sorted(
-            ["a", "a-", "a-b", "ab", "b", "b-1", "b-2", "0", "-", "x" * 127, *(f"n{i:03d}" for i in range(30))]
+            ["a", "a-", "a-b", "ab", "b", "b-1", "b-2", "0", "-", "x" * 90, *(f"n{i:03d}" for i in range(30))]
         )
         newest = {}
         for name in reversed(names):
