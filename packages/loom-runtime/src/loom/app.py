@@ -27,6 +27,10 @@ from .runtime.background import Background
 from .runtime.host import Host
 from .runtime.pending import PendingRecords
 from .runtime.router import Router
+from .secrets.client import SecretsClient
+from .secrets.opening import client_of
+from .secrets.redaction import RedactErrors, redacting
+from .secrets.references import has_references, resolve_url
 from .settings import RuntimeOptions, Settings, load_settings
 from .sync import SyncApp
 from .workflow import Workflow
@@ -93,7 +97,9 @@ class Loom:
         self._codecs = tuple(payload_codecs)
         self._clock = clock or SystemClock()
         self._settings: Settings | None = None
-        self._resources = Resources()
+        self._secrets = client_of(lambda: self.settings, lambda: self.registry, instances=self._instances, clock=clock)
+        self._secrets_users = 0
+        self._resources = Resources({SecretsClient: lambda: self._secrets})
         self._host: Host | None = None
         self._client: Client | None = None
         self._stack: AsyncExitStack | None = None
@@ -133,6 +139,11 @@ class Loom:
     def instances(self) -> Mapping[PortName, Port]:
         """The adapters that were handed in."""
         return self._instances
+
+    @property
+    def secrets(self) -> SecretsClient:
+        """The app's secrets, opened when one is asked for; in a turn it is ``ctx.resource(SecretsClient)``."""
+        return self._secrets
 
     # -- calling -------------------------------------------------------------------------------------------------
 
@@ -235,6 +246,7 @@ class Loom:
         return self._resources.override(kind, replacement)
 
     async def _start(self, stack: AsyncExitStack) -> None:
+        stack.enter_context(redacting(self._secrets.redactor))
         ports = await self._open(stack, hosting=True)
         if self._lifespan is not None:
             self._resources.provide(await stack.enter_async_context(self._lifespan(self)))
@@ -244,7 +256,8 @@ class Loom:
             documents=cast(DocumentStore, ports["documents"]), member=self._member(),
             coordination=cast(CoordinationAdapter, ports["coordination"]), actors=self.actors, workflows=self.workflows,
             options=options, clock=self._clock, resources=self._resources, codecs=self._codecs,
-            interceptors=self._interceptors,
+            interceptors=(RedactErrors(self._secrets.redactor), *self._interceptors)
+            if self._names_secrets() else self._interceptors,
         )  # fmt: skip
         self._host = host
         self._client = Client(
@@ -276,10 +289,16 @@ class Loom:
     async def _open(self, stack: AsyncExitStack, *, hosting: bool, create: bool = True) -> dict[PortName, Port]:
         settings = self.settings
         context = AdapterContext(self._clock, create=create)
+        self._secrets_users += 1
+        stack.push_async_callback(self._leave_secrets)
         ports: dict[PortName, Port] = {}
         for port in _RUNTIME_PORTS:
             instance = self._instances.get(port)
-            ports[port] = self.registry.open(port, settings.url_for(port)[0], context) if instance is None else instance
+            if instance is None:
+                url, source = settings.url_for(port)
+                resolved = await resolve_url(url, self._secrets, where=str(source))
+                instance = self.registry.open(port, resolved, context)
+            ports[port] = instance
         # Only a host needs the guard; a client starts quicker without it.
         from .guard import check_production_config, collect_rules, enforce, guard_config
 
@@ -294,6 +313,16 @@ class Loom:
             live = guard_config(settings, self.registry, instances=self._instances, adapters=ports)
             enforce(await check_production_config(live, rules), settings)
         return ports
+
+    async def _leave_secrets(self) -> None:
+        self._secrets_users -= 1
+        if not self._secrets_users:
+            await self._secrets.close()
+
+    def _names_secrets(self) -> bool:
+        """Whether somebody has said where secrets are, or asks for one in a URL: others don't pay for redaction."""
+        named = "secrets" in self._instances or "secrets" in self.settings.url_for("secrets")[1].name.lower()
+        return named or any(has_references(url.raw) for url, _ in self.settings.port_urls.values())
 
     def _member(self) -> Member:
         return Member(

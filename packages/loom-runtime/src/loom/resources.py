@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -14,7 +14,9 @@ T = TypeVar("T")
 class Resources:
     """Objects by type. An override hides what the lifespan yielded for as long as it is in force."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: Mapping[type, Callable[[], Any]] | None = None) -> None:
+        """``own`` is what the app itself has, made when it is asked for; what the lifespan yields goes before it."""
+        self._own = dict(own or {})
         self._provided: dict[Any, Any] = {}
         self._overrides: dict[Any, list[Any]] = {}
 
@@ -39,6 +41,8 @@ class Resources:
         for offered, resource in self._provided.items():
             if isinstance(offered, type) and issubclass(offered, kind):
                 return cast(T, resource)
+        if kind in self._own:
+            return cast(T, self._own[kind]())
         names = ", ".join(sorted(getattr(k, "__name__", str(k)) for k in self._provided)) or "nothing"
         raise LookupError(
             f"no resource {getattr(kind, '__name__', kind)}: the lifespan yielded {names}. "

@@ -79,7 +79,10 @@ def _installation() -> list[dict[str, Any]]:
 async def _adapters(url: str | None, toml: str | None) -> list[dict[str, Any]]:
     from ..errors import LoomError, UnknownSchemeError
     from ..plugins import AdapterContext, AdapterRegistry
+    from ..secrets.opening import client_of
+    from ..secrets.references import resolve_url
     from ..settings import load_settings
+    from .redacted import know
 
     try:
         settings = load_settings(url=url, toml_path=toml)
@@ -90,11 +93,14 @@ async def _adapters(url: str | None, toml: str | None) -> list[dict[str, Any]]:
         _row("environment", f"{settings.environment}: {settings.environment_reason}"),
     ]
     registry, context = AdapterRegistry(), AdapterContext()
+    secrets = client_of(lambda: settings, lambda: registry)
+    know(secrets.redactor)
     told: set[tuple[str, str]] = set()
     for port, (place, source) in settings.port_urls.items():
         where = f"{place} (from {source})"
         try:
-            adapter = registry.open(port, place, context)
+            resolved = await resolve_url(place, secrets, where=str(source))
+            adapter = registry.open(port, resolved, context)
             milliseconds, facts, ahead = await _round_trip(adapter)
             found = f"{where}: {milliseconds:.1f} ms"
             rows.append(_row(port, found, url=str(place), source=str(source), ms=milliseconds))

@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from .redacted import begin
+
 __all__ = ["LoomGroup", "raw_arguments"]
 
 _RAW = "loom.raw_arguments"
@@ -31,6 +33,7 @@ class LoomGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         typed = raw_arguments(ctx)
         json = "--json" in (typed[: typed.index("--")] if "--" in typed else typed)
+        begin()
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .redacted import redacted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -16,16 +18,19 @@ __all__ = ["Output", "ago", "clock_time", "text_of"]
 class Output:
     """Results go to stdout, errors and remarks to stderr; with ``json`` errors go to stdout as well."""
 
-    def __init__(self, *, json: bool = False) -> None:
+    def __init__(self, *, json: bool = False, redact: bool = True) -> None:
+        """Secrets that the command has come to know are not shown, unless ``redact`` is False: it was asked for one."""
         self.json = json
+        self._redact = redacted if redact else str
         self._console: Console | None = None
 
     def data(self, value: Any) -> None:
         """Print one JSON document."""
-        print(text_of(value), flush=True)  # noqa: T201
+        print(self._redact(text_of(value)), flush=True)  # noqa: T201
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line."""
+        text = self._redact(text)
         if sys.stdout.isatty():
             self._rich().print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -33,11 +38,11 @@ class Output:
 
     def remark(self, text: str) -> None:
         """Tell something beside the result."""
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        print(self._redact(text), file=sys.stderr, flush=True)  # noqa: T201
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "", empty: str = "") -> None:
         """Print a table; where nobody looks at a terminal nothing is cut off and no line is drawn."""
-        cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        cells = [["" if cell is None else self._redact(str(cell)) for cell in row] for row in rows]
         if not cells:
             if empty:
                 self.line(empty)
@@ -73,11 +78,13 @@ class Output:
     def error(self, error: BaseException) -> None:
         """Say what went wrong: message, code, and the ids that a person needs to find the thing."""
         code, message, context = _described(error)
+        message = self._redact(message)
         if self.json:
             self.data({"error": {"code": code, "message": message, "context": context}})
             return
         lines = [f"  code: {code}"]
         lines += [f"  {name}: {value if isinstance(value, str) else text_of(value)}" for name, value in context.items()]
+        lines = [self._redact(line) for line in lines]
         if sys.stderr.isatty():
             from rich.console import Console
 

@@ -11,6 +11,7 @@ from ..clock import SystemClock
 from ..errors import LoomError, RemoteError, UnknownActorError, UnknownWorkflowError
 from ..ports import CoordinationAdapter, DocumentStore, JournalStore, MessageQueue
 from ..runtime.pending import PendingRecords
+from .redacted import know
 
 if TYPE_CHECKING:
     from ..app import Loom
@@ -32,12 +33,16 @@ def make_app(app: str | None, url: str | None, toml: str | None) -> Loom:
     from .target import load_app
 
     if app is None:
-        return Loom(url=url, toml=toml)
+        made = Loom(url=url, toml=toml)
+        know(made.secrets.redactor)
+        return made
     if url is not None or toml is not None:
         import typer
 
         raise typer.BadParameter("--app brings its own settings; leave out --url and --toml")
-    return load_app(app)
+    found = load_app(app)
+    know(found.secrets.redactor)
+    return found
 
 
 class Session:

@@ -13,7 +13,22 @@ __all__ = ["build"]
 
 def build() -> typer.Typer:
     """The whole ``loom`` command, without the commands of plugins, which ``LoomGroup`` adds when they are asked for."""
-    from . import call, check, conformance, demo, dlq, doctor, journal, new_adapter, plugins, run, runs, start, status
+    from . import (
+        call,
+        check,
+        conformance,
+        demo,
+        dlq,
+        doctor,
+        journal,
+        new_adapter,
+        plugins,
+        run,
+        runs,
+        secrets,
+        start,
+        status,
+    )  # fmt: skip
 
     app = typer.Typer(
         cls=LoomGroup,
@@ -39,6 +54,7 @@ def build() -> typer.Typer:
     app.command("doctor", rich_help_panel=repair)(doctor.doctor)
     app.command("check", rich_help_panel=setting_up)(check.check)
     app.command("plugins", rich_help_panel=setting_up)(plugins.plugins)
+    app.add_typer(secrets.group(), name="secrets", rich_help_panel=setting_up)
     app.command("new-adapter", rich_help_panel=setting_up)(new_adapter.new_adapter)
     app.command("conformance", rich_help_panel=setting_up)(conformance.conformance)
     return app

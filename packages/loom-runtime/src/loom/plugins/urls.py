@@ -19,6 +19,8 @@ T = TypeVar("T")
 class LoomURL(msgspec.Struct, frozen=True):
     """A parsed adapter URL. ``str()`` and ``repr()`` never show credentials; ``raw`` is for drivers only.
 
+    ``shown`` is what ``str()`` gives, where that is not made of the URL: of one whose secrets were filled in.
+
     A URL may name several hosts, ``redis+cluster://a:7000,b:7001``: then ``host`` is that whole list and ``port`` is
     None; ``hosts`` has them one by one in either case.
     """
@@ -31,6 +33,7 @@ class LoomURL(msgspec.Struct, frozen=True):
     port: int | None = None
     path: str = ""
     query: dict[str, str] = {}
+    shown: str = ""
 
     @classmethod
     def parse(cls, text: str) -> LoomURL:
@@ -76,6 +79,8 @@ class LoomURL(msgspec.Struct, frozen=True):
         return tuple((part.hostname or "", part.port) for part in parts)
 
     def __str__(self) -> str:
+        if self.shown:
+            return self.shown
         credentials = "***@" if self.username or self.password else ""
         port = "" if self.port is None else f":{self.port}"
         secret = ("password", "secret", "key", "token", "sig", "credential")
