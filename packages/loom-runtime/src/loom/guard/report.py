@@ -15,6 +15,7 @@ from .durability import EphemeralRule, ImmatureRule, MixedRule, ProcessOnlyRule,
 from .files import FileSystemRule, SynchronousRule
 from .findings import Finding, GuardWarning
 from .rules import ConfigRule, GuardRule
+from .secrets import EnvironmentSecretsRule, SealingKeysRule
 from .sharing import ClockSkewRule, CrashPointRule, ReachRule, TestOnlyRule
 from .transport import ClearTextRule
 
@@ -25,8 +26,8 @@ def builtin_rules() -> list[GuardRule]:
     """The rules that come with the runtime, in the order in which they are documented."""
     return [
         EphemeralRule(), TestOnlyRule(), CrashPointRule(), ReachRule(), UndeclaredRule(), UnservedRule(),
-        FileSystemRule(), SynchronousRule(), ProcessOnlyRule(), MixedRule(), ClearTextRule(), ClockSkewRule(),
-        ImmatureRule(),
+        FileSystemRule(), SynchronousRule(), ProcessOnlyRule(), MixedRule(), ClearTextRule(), EnvironmentSecretsRule(),
+        SealingKeysRule(), ClockSkewRule(), ImmatureRule(),
     ]  # fmt: skip
 
 
