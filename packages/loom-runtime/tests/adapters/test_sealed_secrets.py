@@ -159,6 +159,7 @@ async def test_without_a_key_one_is_told_how_to_make_one(tmp_path: Path, no_keys
         (f"{OLD}\n{OLD}", "two sealing keys of one id"),
         ("a b:" + OLD.partition(":")[2], "key 1: a sealing key's id"),
     ],
+    ids=["empty", "a comment", "no id", "no base64", "short", "twice", "a blank in the id"],
 )
 def test_a_wrong_keyring_is_told_without_its_keys(text: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said) as caught:
