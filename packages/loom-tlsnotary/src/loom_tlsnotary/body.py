@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from bisect import bisect_left, bisect_right
 from typing import Self
 
 import msgspec
@@ -13,10 +14,18 @@ from loom.ports import AuthenticatedBytes
 
 __all__ = ["MAX_BODY", "Piece", "dechunked", "decoded"]
 
-MAX_BODY = 16 * 2**20
+MAX_BODY = 2 * 2**20
 """Bytes to which gzip may unfold a body."""
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;[\x20-\x7e\t]*)?")
+
+
+def _start(found: tuple[int, int]) -> int:
+    return found[0]
+
+
+def _end(found: tuple[int, int]) -> int:
+    return found[1]
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -32,8 +41,13 @@ class Piece(msgspec.Struct, frozen=True):
 
     def between(self, start: int, end: int) -> Self:
         """The bytes from ``start`` to ``end``."""
-        kept = ((max(a, start) - start, min(b, end) - start) for a, b in self.redacted)
+        kept = ((max(a, start) - start, min(b, end) - start) for a, b in self._holes(start, end))
         return type(self)(self.data[start:end], tuple((a, b) for a, b in kept if a < b))
+
+    def _holes(self, start: int, end: int) -> tuple[tuple[int, int], ...]:
+        """The ranges that reach between; found by halving, as there may be as many as bytes."""
+        first = bisect_right(self.redacted, start, key=_end)
+        return self.redacted[first : bisect_left(self.redacted, end, key=_start)]
 
     def cut(self, length: int) -> Self:
         """At most the first ``length`` bytes."""
@@ -41,7 +55,7 @@ class Piece(msgspec.Struct, frozen=True):
 
     def covers(self, start: int, end: int) -> bool:
         """Whether nothing between is withheld."""
-        return not any(a < end and start < b for a, b in self.redacted)
+        return start >= end or not self._holes(start, end)
 
 
 def dechunked(piece: Piece) -> tuple[Piece, bool] | None:

@@ -20,6 +20,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?: [^\x00-\x08\x0a-\
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _MOST_HEADERS = 1000
+_MOST_INTERIM = 10
 
 
 class _Malformed(Exception):
@@ -93,7 +94,7 @@ def parse_response(part: AuthenticatedBytes, method: str | None) -> HttpMessage 
     """The answer to the first request, ``method`` being that one's; interim answers (1xx) are passed over."""
     start = 0
     try:
-        while True:
+        for _ in range(_MOST_INTERIM):
             head = _Head(part, start)
             line = _STATUS_LINE.fullmatch(head.first)
             if line is None:
@@ -104,6 +105,8 @@ def parse_response(part: AuthenticatedBytes, method: str | None) -> HttpMessage 
             if head.end is None or not head.certain:
                 return None
             start = head.end
+        else:
+            return None
         if method == "HEAD" or status in (101, 204, 304):
             body: dict[str, Any] = {}
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from bisect import bisect_right
 from typing import Any, Literal, Self
 
 import msgspec
@@ -50,6 +51,10 @@ _CURVES: dict[str, NotaryAlgorithm] = {
 }  # fmt: skip
 
 
+def _start(found: Range) -> int:
+    return found[0]
+
+
 class AuthenticatedBytes(msgspec.Struct, frozen=True):
     """One direction of a session. ``ranges`` (start, end; in order, apart) are proven; all other bytes are zero."""
 
@@ -64,7 +69,8 @@ class AuthenticatedBytes(msgspec.Struct, frozen=True):
 
     def covers(self, start: int, end: int) -> bool:
         """Whether every byte from ``start`` to ``end`` is proven."""
-        return start >= end or any(a <= start and end <= b for a, b in self.ranges)
+        at = bisect_right(self.ranges, start, key=_start) - 1
+        return start >= end or (at >= 0 and end <= self.ranges[at][1])
 
 
 class HttpHeader(msgspec.Struct, frozen=True):
