@@ -28,9 +28,9 @@ from .runtime.host import Host
 from .runtime.pending import PendingRecords
 from .runtime.router import Router
 from .secrets.client import SecretsClient
-from .secrets.opening import client_of
+from .secrets.opening import client_of, names_secrets
 from .secrets.redaction import RedactErrors, redacting
-from .secrets.references import has_references, resolve_url
+from .secrets.references import resolve_url
 from .settings import RuntimeOptions, Settings, load_settings
 from .sync import SyncApp
 from .workflow import Workflow
@@ -257,7 +257,7 @@ class Loom:
             coordination=cast(CoordinationAdapter, ports["coordination"]), actors=self.actors, workflows=self.workflows,
             options=options, clock=self._clock, resources=self._resources, codecs=self._codecs,
             interceptors=(RedactErrors(self._secrets.redactor), *self._interceptors)
-            if self._names_secrets() else self._interceptors,
+            if names_secrets(self.settings, self._instances) else self._interceptors,
         )  # fmt: skip
         self._host = host
         self._client = Client(
@@ -310,7 +310,10 @@ class Loom:
             await adapter.start()
             stack.push_async_callback(adapter.close)
         if hosting and settings.environment == "production":
-            live = guard_config(settings, self.registry, instances=self._instances, adapters=ports)
+            opened = dict(ports)
+            if names_secrets(settings, self._instances):
+                opened["secrets"] = await self._secrets.opened()
+            live = guard_config(settings, self.registry, instances=self._instances, adapters=opened)
             enforce(await check_production_config(live, rules), settings)
         return ports
 
@@ -318,11 +321,6 @@ class Loom:
         self._secrets_users -= 1
         if not self._secrets_users:
             await self._secrets.close()
-
-    def _names_secrets(self) -> bool:
-        """Whether somebody has said where secrets are, or asks for one in a URL: others don't pay for redaction."""
-        named = "secrets" in self._instances or "secrets" in self.settings.url_for("secrets")[1].name.lower()
-        return named or any(has_references(url.raw) for url, _ in self.settings.port_urls.values())
 
     def _member(self) -> Member:
         return Member(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from loom.adapters.sqlite.secrets import SqliteSecretsStore
 from loom.errors import ConfigurationError, SealError, SealKeyError
 from loom.ports.documents import DocumentStore
 from loom.sealing import KEYS, KEYS_FILE, Keyring, new_key
+from loom.sealing.codec import SealingCodec
 
 PLANTED = "planted-7hQ2xZ-never-shown"
 OLD, NEW = new_key("old"), new_key("new")
@@ -173,3 +175,14 @@ def test_a_wrong_keyring_is_told_without_its_keys(text: str, said: str) -> None:
 def test_two_sources_of_keys_are_one_too_many() -> None:
     with pytest.raises(ConfigurationError, match="both"):
         Keyring.from_environment({KEYS: OLD, KEYS_FILE: "keys"})
+
+
+async def test_without_the_package_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    async with InMemorySecretsStore() as secrets:
+        assert await secrets.list() == ([], None)
+        with pytest.raises(ConfigurationError, match=r"pip install 'loom-runtime\[secrets\]'"):
+            await secrets.set("a", "x")
+    with pytest.raises(ConfigurationError, match="cryptography"):
+        SealingCodec(Keyring.parse(OLD))

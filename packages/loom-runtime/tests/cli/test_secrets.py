@@ -35,6 +35,8 @@ def hidden(text: str) -> str:
 
 
 def test_a_life_of_a_secret(secrets: Any) -> None:
+    assert secrets.json("secrets", "list", code=1)["error"]["code"] == "port.unavailable"
+    assert not (secrets.folder / "loom.db").exists(), "looking makes nothing"
     first = put(secrets, "set", "api-key", value=PLANTED + "\n")
     assert secrets.ok("secrets", "get", "api-key", "--show") == PLANTED + "\n"
     assert secrets.json("secrets", "get", "api-key", "--show")["value"] == PLANTED

@@ -13,7 +13,8 @@ from loom import Actor, Loom
 from loom.adapters.sqlite.database import Database
 from loom.adapters.sqlite.secrets import SqliteSecretsStore
 from loom.errors import SecretReferenceError, SerializationError
-from loom.sealing import KEYS, new_key
+from loom.guard import Finding, GuardConfig, GuardRule
+from loom.sealing import KEYS, Keyring, new_key
 from loom.secrets import InMemorySecretsClient, SecretsClient
 
 PLANTED = "planted-7hQ2xZ-never-shown"
@@ -111,6 +112,31 @@ async def test_a_reference_that_leads_nowhere_stops_the_start(folder: Path, monk
         await Loom(url="sqlite:///loom.db?busy_timeout=${secret:busy}").__aenter__()
 
 
+async def test_a_store_that_was_handed_in_is_used(tmp_path: Path) -> None:
+    store = SqliteSecretsStore(Database(tmp_path / "mine.db"), keyring=Keyring.parse(new_key("mine")))
+    async with store:
+        await store.set("a", "handed in")
+    async with Loom(actors=[Caller], url=f"sqlite:///{tmp_path}/loom.db", adapters={"secrets": store}) as app:
+        assert await app.actor(Caller, "a").use("a") == 9
+
+
+@pytest.mark.filterwarnings("ignore::loom.guard.GuardWarning")
+async def test_in_production_the_guard_looks_at_the_opened_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    class Look(GuardRule):
+        code, severity, summary, remedy = "look", "warn", "looks", "nothing"
+
+        async def check(self, config: GuardConfig) -> list[Finding]:
+            seen.append(config.adapters.get("secrets"))
+            return []
+
+    monkeypatch.setenv("LOOM_ENV", "production")
+    monkeypatch.setattr("loom.guard.collect_rules", lambda _: [Look()])
+    async with Loom(actors=[Caller]):
+        assert isinstance(seen[-1], SqliteSecretsStore)
+
+
 async def test_a_test_replaces_the_client(folder: Path) -> None:
     app = Loom(actors=[Caller])
     async with app, InMemorySecretsClient({"api-key": "four"}) as secrets:
@@ -124,5 +150,6 @@ async def test_an_app_without_secrets_opens_no_store(tmp_path: Path) -> None:
         async def hello(self) -> str:
             return "hello"
 
-    async with Loom(actors=[Plain], url=f"sqlite:///{tmp_path}/loom.db", urls={"secrets": "nosuch://place"}) as app:
+    urls = {"secrets": "nosuch://place"}
+    async with Loom(actors=[Plain], url=f"sqlite:///{tmp_path}/loom.db", urls=urls, env="test") as app:
         assert await app.actor(Plain, "a").hello() == "hello"

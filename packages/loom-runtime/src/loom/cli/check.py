@@ -56,9 +56,12 @@ async def _findings(app: Loom, settings: Settings, connect: bool) -> Any:
     from contextlib import AsyncExitStack
 
     from ..guard import check_production_config, collect_rules, guard_config
+    from ..secrets.opening import names_secrets
 
     async with AsyncExitStack() as stack:
-        ports = await stack.enter_async_context(app.ports()) if connect else {}
+        ports = dict(await stack.enter_async_context(app.ports())) if connect else {}
+        if connect and names_secrets(app.settings, app.instances):
+            ports["secrets"] = await app.secrets.opened()
         rules = collect_rules(app.registry.plugins)
         config = guard_config(settings, app.registry, instances=app.instances, adapters=ports)
         return config, await check_production_config(config, rules)

@@ -103,7 +103,7 @@ def set_secret(
     """Add a version, which is the newest then. The value is never an argument: those are shown to everybody."""
     value = _value(name, from_file)
     given = {"not_before": _time(not_before), "expires_at": _time(expires)}
-    _say(_with_store(lambda store: store.set(name, value, **given), url, toml, app), "set", json)
+    _say(_with_store(lambda store: store.set(name, value, **given), url, toml, app, create=True), "set", json)
 
 
 def rotate(
@@ -221,14 +221,16 @@ def _row(about: SecretVersion) -> tuple[Any, ...]:
 
 
 def _with_store(
-    work: Callable[[SecretsStore], Awaitable[Any]], url: str | None, toml: str | None, app: str | None
-) -> Any:
+    work: Callable[[SecretsStore], Awaitable[Any]], url: str | None, toml: str | None, app: str | None, *,
+    create: bool = False,
+) -> Any:  # fmt: skip
+    """Run ``work`` on the store; only who sets a secret makes one where there is none."""
     from ..secrets.opening import store_of
     from .session import make_app, wait_for
 
     async def opened() -> Any:
         loom = make_app(app, url, toml)
-        async with store_of(loom.settings, loom.registry, instances=loom.instances) as store:
+        async with store_of(loom.settings, loom.registry, instances=loom.instances, create=create) as store:
             return await work(store)
 
     return wait_for(opened())

@@ -81,7 +81,7 @@ class SecretsClient:
 
         Raises SecretNotFoundError.
         """
-        store, now = await self._opened(), self._clock.now()
+        store, now = await self.opened(), self._clock.now()
         found = []
         for about in await store.versions(name):
             if about.usable(now):
@@ -125,7 +125,7 @@ class SecretsClient:
             await store.close()
 
     async def __aenter__(self) -> Self:
-        await self._opened()
+        await self.opened()
         return self
 
     async def __aexit__(
@@ -136,7 +136,8 @@ class SecretsClient:
     def _old(self, cached: _Cached) -> bool:
         return self._clock.monotonic() - cached.read_at >= self._ttl
 
-    async def _opened(self) -> SecretsStore:
+    async def opened(self) -> SecretsStore:
+        """The store itself, open; the client closes it. What is read from it is neither cached nor redacted."""
         async with self._opening:
             if self._store is None:
                 self._store = await _apart(self._start(), "loom secrets store")
@@ -164,7 +165,7 @@ class SecretsClient:
 
     async def _read(self, key: _Key) -> Secret:
         name, version = key
-        secret = await (await self._opened()).get(name, version)
+        secret = await (await self.opened()).get(name, version)
         rules.check_usable(secret.about, self._clock.now())
         self.redactor.add(secret.value)
         before = self._cached.get(key)

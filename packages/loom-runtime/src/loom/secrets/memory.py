@@ -22,8 +22,8 @@ class InMemorySecretsClient(SecretsClient):
         self._given = {name: SecretValue.of(value) for name, value in (secrets or {}).items()}
         super().__init__(self.store, ttl=ttl, clock=clock)
 
-    async def _opened(self) -> SecretsStore:
-        store = await super()._opened()
+    async def opened(self) -> SecretsStore:
+        store = await super().opened()
         given, self._given = self._given, {}
         for name, value in given.items():
             await store.set(name, value)

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from ..plugins.registry import AdapterRegistry
     from ..settings import Settings
 
-__all__ = ["client_of", "store_of"]
+__all__ = ["client_of", "names_secrets", "store_of"]
+
+
+def names_secrets(settings: Settings, instances: Mapping[PortName, Port]) -> bool:
+    """Whether somebody has said where secrets are, or asks for one in a URL: who has not pays for nothing."""
+    named = "secrets" in instances or "secrets" in settings.url_for("secrets")[1].name.lower()
+    return named or any(has_references(url.raw) for url, _ in settings.port_urls.values())
 
 
 def store_of(
