@@ -95,6 +95,7 @@ class Loom:
         self._lifespan = lifespan
         self._interceptors = tuple(interceptors)
         self._codecs = tuple(payload_codecs)
+        self._sealing: PayloadCodec | None = None
         self._clock = clock or SystemClock()
         self._settings: Settings | None = None
         self._secrets = client_of(lambda: self.settings, lambda: self.registry, instances=self._instances, clock=clock)
@@ -132,8 +133,14 @@ class Loom:
 
     @property
     def payload_codecs(self) -> tuple[PayloadCodec, ...]:
-        """What wraps stored bytes; the first is applied first."""
-        return self._codecs
+        """What wraps stored bytes; the first is applied first, and sealing, if the settings ask for it, last."""
+        if self.settings.seal == "off":
+            return self._codecs
+        if self._sealing is None:
+            from .sealing.codec import SealingCodec
+
+            self._sealing = SealingCodec(accept_plain=self.settings.seal == "new")
+        return (*self._codecs, self._sealing)
 
     @property
     def instances(self) -> Mapping[PortName, Port]:
@@ -194,7 +201,7 @@ class Loom:
             shards = await coordination.shard_count(0) or options.shards
             router = Router(
                 cast(MessageQueue, ports["queue"]), self._clock, background, f"client-{secrets.token_hex(8)}", shards,
-                self._codecs,
+                self.payload_codecs,
             )  # fmt: skip
             pending = PendingRecords(cast(DocumentStore, ports["documents"]), self._clock)
             await pending.start()
@@ -255,7 +262,7 @@ class Loom:
             journal=cast(JournalStore, ports["journal"]), queue=cast(MessageQueue, ports["queue"]),
             documents=cast(DocumentStore, ports["documents"]), member=self._member(),
             coordination=cast(CoordinationAdapter, ports["coordination"]), actors=self.actors, workflows=self.workflows,
-            options=options, clock=self._clock, resources=self._resources, codecs=self._codecs,
+            options=options, clock=self._clock, resources=self._resources, codecs=self.payload_codecs,
             interceptors=(RedactErrors(self._secrets.redactor), *self._interceptors)
             if names_secrets(self.settings, self._instances) else self._interceptors,
         )  # fmt: skip

@@ -17,13 +17,25 @@ from .plugins.spec import PORTS, PortName
 from .plugins.urls import LoomURL
 from .tomlfile import TomlFile
 
-__all__ = ["DEFAULT_URL", "Environment", "GuardMode", "RuntimeOptions", "Settings", "Source", "load_settings"]
+__all__ = [
+    "DEFAULT_URL",
+    "Environment",
+    "GuardMode",
+    "RuntimeOptions",
+    "SealMode",
+    "Settings",
+    "Source",
+    "load_settings",
+]
 
 T = TypeVar("T")
 
 DEFAULT_URL = "sqlite:///loom.db"
 
 GuardMode = Literal["refuse", "warn"]
+
+SealMode = Literal["off", "new", "all"]
+"""Whether payloads are sealed: not at all; those that are written, plain ones being read too; or all there are."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -39,7 +51,7 @@ class Source(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is configured. Holds no credentials in its ``repr``; makes nothing, opens nothing.
 
-    ``port_urls`` has the URL of every port; ``sources`` says where environment, guard and options came from, by
+    ``port_urls`` has the URL of every port; ``sources`` says where environment, guard, seal and options came from, by
     their names.
     """
 
@@ -47,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     environment_reason: str
     guard: GuardMode
+    seal: SealMode = "off"
     options: RuntimeOptions
     sources: dict[str, Source]
     toml_path: Path | None = None
@@ -57,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.port_urls[port]
 
     def source_of(self, name: str) -> Source:
-        """Where ``environment``, ``guard`` or one of the runtime options came from. Raises KeyError for other names."""
+        """Where ``environment``, ``guard``, ``seal`` or a runtime option came from. Raises KeyError for other names."""
         return self.sources[name]
 
 
@@ -100,12 +113,16 @@ def load_settings(
     mode = _first(layers, lambda layer: layer.guard) or ("refuse", Source("default", "refuse"))
     _check_choice(mode, ("refuse", "warn"), "the guard")
     sources["guard"] = mode[1]
+    seal = _first(layers, lambda layer: layer.seal) or ("off", Source("default", "off"))
+    _check_choice(seal, ("off", "new", "all"), "the sealing of payloads")
+    sources["seal"] = seal[1]
     sources.setdefault("environment", Source("default", "detection"))
     return Settings(
         port_urls=port_urls,
         environment=environment,
         environment_reason=reason,
         guard=cast(GuardMode, mode[0]),
+        seal=cast(SealMode, seal[0]),
         options=_resolve_options(layers, sources),
         sources=sources,
         toml_path=file.path if file is not None else None,
@@ -119,6 +136,7 @@ class _Layer(msgspec.Struct):
     urls: dict[str, tuple[str | LoomURL, Source]] = {}
     env: tuple[str, Source] | None = None
     guard: tuple[str, Source] | None = None
+    seal: tuple[str, Source] | None = None
     options: dict[str, tuple[Any, Source]] = {}
 
 
@@ -181,12 +199,16 @@ def _variables(layer: _Layer) -> Iterator[tuple[str, str, Callable[[str, str, So
     def guard(_: str, value: str, source: Source) -> None:
         layer.guard = (value, source)
 
+    def seal(_: str, value: str, source: Source) -> None:
+        layer.seal = (value, source)
+
     def option(name: str, value: str, source: Source) -> None:
         layer.options[name] = (_number(name, value, source), source)
 
     yield "LOOM_URL", "", url
     yield "LOOM_ENV", "", env
     yield "LOOM_GUARD", "", guard
+    yield "LOOM_SEAL", "", seal
     for port in PORTS:
         yield f"LOOM_{port.upper()}_URL", port, port_url
     for name in OPTION_TYPES:
@@ -211,7 +233,7 @@ def _find_toml(given: str | Path | None) -> TomlFile | None:
 
 def _from_toml(file: TomlFile) -> _Layer:
     file.table("", {"loom": dict, "runtime": dict})
-    main = file.table("loom", {"url": str, "env": str, "guard": str, "urls": dict})
+    main = file.table("loom", {"url": str, "env": str, "guard": str, "seal": str, "urls": dict})
     urls = file.table("loom.urls", dict.fromkeys(PORTS, str))
     options = file.table("runtime", {n: int if kind is int else (int, float) for n, kind in OPTION_TYPES.items()})
 
@@ -225,6 +247,8 @@ def _from_toml(file: TomlFile) -> _Layer:
         layer.env = (main["env"], source("loom", "env"))
     if "guard" in main:
         layer.guard = (main["guard"], source("loom", "guard"))
+    if "seal" in main:
+        layer.seal = (main["seal"], source("loom", "seal"))
     layer.urls = {port: (value, source("loom.urls", port)) for port, value in urls.items()}
     layer.options = {name: (value, source("runtime", name)) for name, value in options.items()}
     return layer

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from loom import Actor, Context, Loom, workflow
-from loom.errors import CorruptEntryError, SealError, SealKeyError
-from loom.sealing import Keyring, new_key
+from loom.errors import ConfigurationError, CorruptEntryError, SealError, SealKeyError
+from loom.sealing import KEYS, Keyring, new_key
 from loom.sealing.codec import SealingCodec
+from loom.settings import load_settings
 
 PLANTED = "planted-7hQ2xZ-in-state"
 OLD, NEW = new_key("old"), new_key("new")
@@ -73,6 +74,32 @@ async def test_what_was_there_before_is_read_where_that_is_allowed(tmp_path: Pat
         await running.actor(Diary, "a").write(PLANTED)
         assert await running.actor(Diary, "a").read() == f"before {PLANTED}"
     assert PLANTED.encode() not in bytes_in(tmp_path)
+
+
+async def test_one_setting_switches_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with app(tmp_path) as running:
+        await running.actor(Diary, "a").write("before ")
+    monkeypatch.setenv("LOOM_SEAL", "new")
+    with pytest.raises(ConfigurationError, match="no key to seal with"):
+        await app(tmp_path).__aenter__()
+    monkeypatch.setenv(KEYS, OLD)
+    async with app(tmp_path) as running, running.client() as client:
+        await client.actor(Diary, "a").write(PLANTED)
+        assert await running.actor(Diary, "a").read() == f"before {PLANTED}"
+    assert PLANTED.encode() not in bytes_in(tmp_path)
+    monkeypatch.setenv("LOOM_SEAL", "all")
+    async with app(tmp_path) as running:
+        await running.actor(Diary, "b").write(PLANTED)
+        assert await running.actor(Diary, "b").read() == PLANTED
+        with pytest.raises(CorruptEntryError, match="is not sealed"):
+            await running.actor(Diary, "a").read()
+    for wrong in ("on", "ALL"):
+        monkeypatch.setenv("LOOM_SEAL", wrong)
+        with pytest.raises(ConfigurationError, match="LOOM_SEAL: the sealing of payloads must be off, new or all"):
+            _ = app(tmp_path).settings
+    (tmp_path / "loom.toml").write_text('[loom]\nseal = "all"\n')
+    settings = load_settings(toml_path=tmp_path / "loom.toml", environ={})
+    assert (settings.seal, settings.source_of("seal").kind) == ("all", "file")
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\x00" * 1000, PLANTED.encode()])

@@ -96,9 +96,7 @@ class Keyring:
         if text:
             return cls.parse(text, KEYS)
         if not file:
-            raise ConfigurationError(
-                f"there is no key to seal secrets with: neither {KEYS_FILE} nor {KEYS} is set; {_MAKE}"
-            )
+            raise ConfigurationError(f"there is no key to seal with: neither {KEYS_FILE} nor {KEYS} is set; {_MAKE}")
         try:
             found = Path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
