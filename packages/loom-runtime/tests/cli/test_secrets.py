@@ -129,3 +129,47 @@ def test_what_hosts_and_their_commands_say(secrets: Any, monkeypatch: pytest.Mon
     assert "31.00125" not in json.dumps(found)
     assert "${secret:seconds}" in rows["journal"]
     assert rows["secrets: sealing keys"] == "first seals (LOOM_SECRETS_KEYS)"
+
+
+CARELESS = """
+import logging
+
+from loom import Actor, Loom
+from loom.secrets import SecretsClient
+
+
+class Careless(Actor[dict]):
+    async def connect(self) -> str:
+        value = (await self.ctx.resource(SecretsClient).get("api-key")).reveal()
+        logging.getLogger("careless").warning("connecting with %s", value)
+        raise ConnectionError(f"refused: {value}")
+
+
+app = Loom(actors=[Careless])
+"""
+
+
+@pytest.mark.slow
+def test_a_careless_host_shows_and_stores_nothing(secrets: Any) -> None:
+    folder = secrets.folder
+    (folder / "careless.py").write_text(CARELESS)
+    put(secrets, "set", "api-key")
+    environ = {KEYS: os.environ[KEYS], "LOOM_SECRETS_URL": f"sqlite:///{folder}/loom.db"}
+    host = secrets.spawn("run", "careless:app", "--json", **environ)
+    try:
+        assert host.stdout is not None
+        shown = [host.stdout.readline()]
+        assert json.loads(shown[0])["event"] == "started"
+        error = secrets.json("call", "Careless", "a", "connect", code=1)["error"]
+        assert "refused: ***" in error["message"]
+        assert "refused: ***" in json.dumps(secrets.json("journal", "Careless/a"))
+        for command in (("journal",), ("journal", "Careless/a"), ("dlq", "list"), ("status",)):
+            hidden(secrets(*command).output)
+            hidden(secrets(*command, "--json").output)
+    finally:
+        host.terminate()
+        rest, _ = host.communicate(timeout=60)
+    assert "connecting with ***" in hidden(shown[0] + rest)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            assert PLANTED.encode() not in file.read_bytes(), file
