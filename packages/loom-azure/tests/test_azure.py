@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from azure.storage.blob import BlobType
 
-from loom.errors import BlobConflictError, StoreUnavailableError, TooLargeError
+from loom.errors import BlobConflictError, BlobNotFoundError, StoreUnavailableError, TooLargeError
 from loom.plugins import AdapterContext, LoomURL
 from loom.ports import BlobInfo
 from loom_azure import listing
@@ -174,6 +174,47 @@ async def test_a_blob_that_another_program_has_leased(store: AzureBlobStore) -> 
             await call
     await lease.release()
     assert await store.delete("a") is True
+
+
+async def test_a_lease_lets_its_holder_write_and_nobody_else(store: AzureBlobStore) -> None:
+    await store.put("a", b"x")
+    lease = await store.lease("a", seconds=60)
+    with pytest.raises(BlobConflictError, match="leased by somebody else"):
+        await store.lease("a")
+    for size in (1, 3 * MIB):  # in one request, and in blocks
+        with pytest.raises(BlobConflictError, match="leased"):
+            await store.put("a", b"y" * size)
+        info = await store.put("a", b"y" * size, lease=lease)
+        assert await store.get("a") == b"y" * size
+    info = await store.put("a", b"z", if_match=info.etag, lease=lease)
+    await store.renew_lease(lease)
+    with pytest.raises(BlobConflictError, match="leased"):
+        await store.delete("a")
+    assert await store.release_lease(lease) is True
+    assert await store.release_lease(lease) is False
+    with pytest.raises(BlobConflictError, match="is over"):
+        await store.put("a", b"late", lease=lease)
+    forever = await store.lease("a", seconds=None)
+    with pytest.raises(BlobConflictError, match=r"is over \(.*\); take another"):
+        await store.renew_lease(lease)
+    assert await store.delete("a", if_match=info.etag, lease=forever) is True
+    assert await store.release_lease(forever) is False
+    with pytest.raises(BlobNotFoundError):
+        await store.lease("a")
+    with pytest.raises(ValueError, match="15 to 60 seconds"):
+        await store.lease("a", seconds=3)
+
+
+async def test_progress_tells_what_has_arrived(store: AzureBlobStore) -> None:
+    told: list[int] = []
+    size = 7 * MIB + 5
+    await store.put("large", bytes(size), progress=told.append)
+    assert told == sorted(set(told))
+    assert len(told) == 4
+    assert told[-1] == size
+    told.clear()
+    await store.put("small", b"12345", progress=told.append)
+    assert told == [5]
 
 
 async def test_a_blob_with_snapshots_is_deleted_with_them(store: AzureBlobStore) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
-from azure.storage.blob import PublicAccess
+from azure.storage.blob import PublicAccess, RetentionPolicy
 
 from loom.guard import Finding, GuardConfig, PortConfig, validate_production_config
 from loom.plugins import AdapterContext, LoomURL
@@ -43,6 +43,23 @@ async def test_a_public_container(azurite: AzuriteServer, access: PublicAccess, 
     assert f"public access is {said!r}" in found["azblob-public"].reason
     assert "az storage container set-permission" in found["azblob-public"].remedy
     assert "azblob-public" not in await _of_store(azurite.url("public"))
+
+
+async def test_soft_delete(azurite: AzuriteServer) -> None:
+    url = azurite.url("soft")
+    async with AzureBlobStore.from_url(LoomURL.parse(url), AdapterContext()) as store:
+        service = store.session.service
+        for policy, told, fact in (
+            (RetentionPolicy(enabled=True, days=7), False, "7 days"),
+            (RetentionPolicy(enabled=False), True, "off"),
+        ):
+            await service.set_service_properties(delete_retention_policy=policy)
+            found = await _of_store(url)
+            assert ("azblob-soft-delete" in found) is told
+            assert (await store.facts())["soft delete"] == fact
+    assert found["azblob-soft-delete"].severity == "warn"
+    assert "--enable-delete-retention true" in found["azblob-soft-delete"].remedy
+    assert "azblob-soft-delete" not in await _of_url("azblob://shop/files"), "nothing was opened"
 
 
 async def test_an_account_key() -> None:

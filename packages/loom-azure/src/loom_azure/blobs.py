@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
@@ -17,14 +17,16 @@ from loom.ports import BlobInfo, BlobPage, BlobStore
 from loom.ports.port import check_key
 
 from .download import Downloads
-from .facts import facts_of, public_access
+from .facts import facts_of, public_access, soft_delete
 from .failures import failure_of, unavailable
+from .leases import BlobLease, acquire, release, renew
 from .listing import list_blobs
 from .names import encode
 from .options import AzureOptions
 from .properties import info_of
 from .session import Session, not_started
 from .signing import Signer
+from .upload import Progress
 from .write import Write, matching, put_blob
 
 __all__ = ["AzureBlobStore"]
@@ -89,6 +91,10 @@ class AzureBlobStore(BlobStore):
     async def facts(self) -> dict[str, str]:
         return await facts_of(self.session)
 
+    async def soft_delete(self) -> int | None:
+        """For how many days the account keeps what was deleted or overwritten, 0 for none; None: not shown."""
+        return await soft_delete(self.session)
+
     async def public_access(self) -> str | None:
         """What anybody may read without a credential: ``""`` nothing, ``blob`` or ``container``; None: not shown."""
         return await public_access(self.session)
@@ -102,7 +108,14 @@ class AzureBlobStore(BlobStore):
         create_only: bool = False,
         content_type: str = "application/octet-stream",
         metadata: Mapping[str, str] | None = None,
+        lease: BlobLease | None = None,
+        progress: Progress | None = None,
     ) -> BlobInfo:
+        """See BlobStore.put. Azure takes the write of a leased blob from the holder of ``lease`` only.
+
+        ``progress`` is called on the event loop with the bytes that have arrived so far, after each block, and once for
+        a blob of one request. It begins anew where another's commit has dropped the blocks.
+        """
         check_key("blob name", name)
         if create_only and if_match is not None:
             check_condition(name, None, if_match, create_only)
@@ -115,8 +128,9 @@ class AzureBlobStore(BlobStore):
             content_type=content_type,
             metadata=check_metadata(name, metadata),
             id=secrets.token_hex(16),
+            lease=None if lease is None else lease.id,
         )
-        return await self._told(name, lambda: put_blob(self.session, write, data))
+        return await self._told(name, lambda: put_blob(self.session, write, data, progress))
 
     async def info(self, name: str) -> BlobInfo | None:
         check_key("blob name", name)
@@ -141,9 +155,27 @@ class AzureBlobStore(BlobStore):
         finally:
             await pieces.aclose()
 
-    async def delete(self, name: str, *, if_match: str | None = None) -> bool:
+    async def delete(self, name: str, *, if_match: str | None = None, lease: BlobLease | None = None) -> bool:
+        """See BlobStore.delete. Azure lets the holder of ``lease`` only delete a leased blob."""
         check_key("blob name", name)
-        return await self._told(name, lambda: self._delete(name, if_match))
+        return await self._told(name, lambda: self._delete(name, if_match, lease))
+
+    async def lease(self, name: str, *, seconds: int | None = 60) -> BlobLease:
+        """Keep everybody else from writing and deleting the blob, for 15 to 60 seconds, or until it is released (None).
+
+        Anybody may read it meanwhile. Raises BlobNotFoundError when there is none of that name, BlobConflictError when
+        somebody else holds a lease on it, ValueError for other durations.
+        """
+        check_key("blob name", name)
+        return await self._told(name, lambda: acquire(self.session, name, self._path(name), seconds))
+
+    async def renew_lease(self, lease: BlobLease) -> None:
+        """Let it last its ``seconds`` from now. Raises BlobConflictError when it is over, BlobNotFoundError."""
+        await self._told(lease.name, lambda: renew(self.session, lease, self._path(lease.name)))
+
+    async def release_lease(self, lease: BlobLease) -> bool:
+        """Let others write at once. False when it was over, or the blob is gone."""
+        return await self._told(lease.name, lambda: release(self.session, lease, self._path(lease.name)))
 
     async def list(self, prefix: str = "", *, limit: int = 1000, cursor: str | None = None) -> BlobPage:
         check_limit(limit)
@@ -187,10 +219,12 @@ class AzureBlobStore(BlobStore):
                 return None
             raise
 
-    async def _delete(self, name: str, if_match: str | None) -> bool:
+    async def _delete(self, name: str, if_match: str | None, lease: BlobLease | None) -> bool:
         session = self.session
         client = session.blob(self._path(name))
-        condition = {} if if_match is None else matching(if_match)
+        condition: dict[str, Any] = {} if if_match is None else matching(if_match)
+        if lease is not None:
+            condition["lease"] = lease.id
         budget = session.budget()
         try:
             await session.run(lambda: client.delete_blob(delete_snapshots="include", **condition), budget)

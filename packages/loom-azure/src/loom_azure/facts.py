@@ -13,7 +13,7 @@ from loom.errors import StoreUnavailableError
 
 from .session import Session
 
-__all__ = ["facts_of", "public_access"]
+__all__ = ["facts_of", "public_access", "soft_delete"]
 
 _PINGS = 5
 
@@ -45,6 +45,8 @@ async def facts_of(session: Session) -> dict[str, str]:
             found["hierarchical namespace"] = "on"
     access = await public_access(session)
     found["public access"] = {None: "not shown to this credential", "": "none"}.get(access, f"{access}: anybody reads")
+    days = await soft_delete(session)
+    found["soft delete"] = {None: "not shown to this credential", 0: "off"}.get(days, f"{days} days")
     found["round trip"] = f"{await _round_trip(session):.1f} ms (median of {_PINGS})"
     return found
 
@@ -56,6 +58,15 @@ async def public_access(session: Session) -> str | None:
         return None
     access = properties.public_access or ""
     return str(getattr(access, "value", access))
+
+
+async def soft_delete(session: Session) -> int | None:
+    """For how many days the account keeps what was deleted or overwritten, 0 for none; None where it isn't shown."""
+    properties = await _or_none(session, session.service.get_service_properties)
+    policy = None if properties is None else properties.get("delete_retention_policy")
+    if policy is None:
+        return None
+    return int(policy.days or 0) if policy.enabled else 0
 
 
 async def _or_none(session: Session, request: Callable[[], Awaitable[Any]]) -> Any:

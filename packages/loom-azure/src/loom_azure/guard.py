@@ -77,6 +77,22 @@ class KeyRule(AzureRule):
         return f"it signs in by {options.source}, which opens all of {options.account!r} and never ends"
 
 
+class SoftDeleteRule(AzureRule):
+    """Whether a mistake can be undone. Looks only at what was opened, and where the credential may see it."""
+
+    code = "azblob-soft-delete"
+    severity = "warn"
+    summary = "the account does not keep blobs that were deleted or overwritten"
+    remedy = (
+        "az storage account blob-service-properties update --account-name ACCOUNT --resource-group GROUP "
+        "--enable-delete-retention true --delete-retention-days 7"
+    )
+
+    async def judge(self, options: AzureOptions, store: AzureBlobStore | None) -> str | None:
+        days = None if store is None else await store.soft_delete()
+        return "soft delete is off: a blob that was deleted or overwritten by mistake is gone" if days == 0 else None
+
+
 class SasRule(AzureRule):
     """Whether access ends soon."""
 
@@ -116,4 +132,4 @@ def _options_of(port: PortConfig, config: GuardConfig) -> AzureOptions | None:
 
 def azure_rules() -> list[GuardRule]:
     """All rules, in the order in which they are told."""
-    return [PublicRule(), KeyRule(), SasRule(), ClearTextRule()]
+    return [PublicRule(), KeyRule(), SoftDeleteRule(), SasRule(), ClearTextRule()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
 from azure.storage.blob import BlobBlock
@@ -14,7 +14,10 @@ from loom.errors import TooLargeError
 
 from .session import Session
 
-__all__ = ["SINGLE", "Blocks", "pieces"]
+__all__ = ["SINGLE", "Blocks", "Progress", "pieces"]
+
+Progress = Callable[[int], None]
+"""Is told how many bytes Azure has so far."""
 
 SINGLE = 2**20
 """Bytes up to which a blob goes in one request."""
@@ -59,11 +62,17 @@ class Blocks:
     """The uncommitted blocks of one write. Nobody sees them before they are committed; Azure drops them after a week.
 
     Of ``parallel`` blocks at most one is waited for when another is added. ``abandon`` ends it in whatever state it is.
+    ``leased`` names the writer's lease to the SDK; ``progress`` is told after each block.
     """
 
-    def __init__(self, session: Session, client: BlobClient) -> None:
+    def __init__(
+        self, session: Session, client: BlobClient, leased: Mapping[str, Any], progress: Progress | None
+    ) -> None:
         self._session = session
         self._client = client
+        self._leased = leased
+        self._progress = progress
+        self._arrived = 0
         # All block ids of a blob must be of one length, those of other writers under way included.
         self._write = secrets.token_hex(8)
         self._ids: list[str] = []
@@ -96,10 +105,13 @@ class Blocks:
 
     async def _send(self, number: str, piece: bytes | bytearray) -> None:
         await self._session.run(lambda: self._stage(number, piece))
+        self._arrived += len(piece)
+        if self._progress is not None:
+            self._progress(self._arrived)
 
     async def _stage(self, number: str, piece: bytes | bytearray) -> None:
         slices: Any = _slices(piece)  # the SDK passes it on; its annotation knows iterators that block only
-        await self._client.stage_block(number, slices, length=len(piece))
+        await self._client.stage_block(number, slices, length=len(piece), **self._leased)
 
     async def _wait(self, when: str) -> None:
         done, self._tasks = await asyncio.wait(self._tasks, return_when=when)

@@ -20,7 +20,7 @@ from loom.ports import BlobInfo
 from .failures import failure_of
 from .properties import info_of, stored_properties, unquoted, write_id
 from .session import Session
-from .upload import SINGLE, Blocks, pieces
+from .upload import SINGLE, Blocks, Progress, pieces
 
 __all__ = ["Write", "matching", "put_blob"]
 
@@ -30,7 +30,8 @@ _ROUNDS = 5
 class Write(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be written. ``encoded`` is the name as it is encoded, ``path`` that below the namespace.
 
-    ``id`` is the write's own: it is found again in the metadata of the version that this write made.
+    ``id`` is the write's own: it is found again in the metadata of the version that this write made. ``lease`` is the
+    id of a lease on the blob that the writer holds.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str
     metadata: dict[str, str]
     id: str
+    lease: str | None = None
 
     @property
     def conditional(self) -> bool:
@@ -53,20 +55,25 @@ def matching(etag: str) -> dict[str, Any]:
     return {"etag": f'"{etag}"', "match_condition": MatchConditions.IfNotModified}
 
 
-async def put_blob(session: Session, write: Write, data: bytes | AsyncIterator[bytes]) -> BlobInfo:
-    """See BlobStore.put. What the iterator raises is raised on, and nothing is changed then."""
-    return await _Put(session, write).run(data)
+async def put_blob(
+    session: Session, write: Write, data: bytes | AsyncIterator[bytes], progress: Progress | None = None
+) -> BlobInfo:
+    """See AzureBlobStore.put. What the iterator raises is raised on, and nothing is changed then."""
+    return await _Put(session, write, progress).run(data)
 
 
 class _Put:
-    def __init__(self, session: Session, write: Write) -> None:
+    def __init__(self, session: Session, write: Write, progress: Progress | None) -> None:
         self._session = session
         self._write = write
+        self._progress = progress
+        self._leased: dict[str, Any] = {} if write.lease is None else {"lease": write.lease}
         self._client: BlobClient = session.blob(write.path)
         stored = stored_properties(write.name, write.encoded, write.content_type, write.metadata, write.id)
         self._sent: dict[str, Any] = {
             "metadata": stored.metadata,
             "content_settings": ContentSettings(content_type=stored.content_type),
+            **self._leased,
         }
         if write.create_only:
             self._sent["match_condition"] = MatchConditions.IfMissing
@@ -77,12 +84,15 @@ class _Put:
         replayable = isinstance(data, bytes | bytearray | memoryview)
         before: str | None = None
         for _ in range(_ROUNDS):
-            blocks = Blocks(self._session, self._client)
+            blocks = Blocks(self._session, self._client, self._leased, self._progress)
             try:
                 async with aclosing(pieces(data)) as source:
                     first = await anext(source)
                     if len(first) <= SINGLE:
-                        return await self._commit(bytes(first), len(first))
+                        info = await self._commit(bytes(first), len(first))
+                        if self._progress is not None:
+                            self._progress(info.size)
+                        return info
                     if not replayable and not self._write.conditional:
                         before = await self._etag()
                     await blocks.add(first)
@@ -189,6 +199,8 @@ class _Put:
 
     def _conflict(self, status: int, code: str) -> BlobConflictError:
         name, write = self._write.name, self._write
+        if write.lease is not None and code.startswith("Lease"):
+            return BlobConflictError(f"blob {name[:80]!r}: the lease that was given is over ({code})", name=name)
         if write.create_only:
             return BlobConflictError(f"blob {name[:80]!r}: create_only, but it exists already", name=name)
         if write.if_match is None:
