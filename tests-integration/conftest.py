@@ -103,11 +103,16 @@ def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., A
             return {"sqlite:////var/lib/loom/loom.db": f"sqlite:///{tmp_path}/loom.db"}
         redis = redis or request.getfixturevalue("shared_redis")
         assert redis is not None
-        azurite: AzuriteServer = request.getfixturevalue("azurite")
+        blobs = os.environ.get("LOOM_TEST_AZBLOB_URL", "")
+        if blobs:
+            blobs = f"{blobs}{'&' if '?' in blobs else '?'}namespace={mark}-{os.getpid()}"
+        else:
+            azurite: AzuriteServer = request.getfixturevalue("azurite")
+            blobs = azurite.url("blobs", namespace=mark)
         found = {
             "rediss://redis.example.com:6380/0": f"{redis.url}?namespace={mark}&member_ttl={MEMBER_TTL}",
             "bullmq://redis.example.com:6379/0": f"{redis.url.replace('redis:', 'bullmq:')}?namespace={mark}",
-            "azblob://ACCOUNT/blobs": azurite.url("blobs", namespace=mark),
+            "azblob://ACCOUNT/blobs": blobs,
         }
         if name != "redis":
             cosmos: CosmosServer = request.getfixturevalue("shared_cosmos")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -83,3 +84,14 @@ def open_vault(authority: tuple[trustme.CA, Path]) -> Callable[..., AzureKeyVaul
         return AzureKeyVault(options, credential=credential or DoubleCredential(vault), clock=clock)
 
     return build
+
+
+@pytest.fixture
+def fresh_account_url(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """As ``fresh_url``, on the account that ``LOOM_TEST_AZBLOB_URL`` names, if it does."""
+    account = os.environ.get("LOOM_TEST_AZBLOB_URL")
+    if not account:
+        local: Callable[[], str] = request.getfixturevalue("fresh_url")
+        return local
+    mark = "&" if "?" in account else "?"
+    return lambda: f"{account}{mark}namespace=test-{os.getpid()}-{next(_numbers)}"

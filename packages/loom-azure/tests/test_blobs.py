@@ -24,16 +24,16 @@ class TestAzureBlobStore(BlobStoreSuite):
     spec = BLOBS
 
     @pytest.fixture(autouse=True)
-    def _on(self, blob_url: str) -> None:
-        self.url = blob_url
+    def _on(self, fresh_account_url: Callable[[], str]) -> None:
+        self.url = fresh_account_url()
 
     def harness(self, tmp_path: Path) -> Harness[BlobStore]:
         return Harness.of_url(AzureBlobStore, self.url)
 
 
 @pytest.mark.slow
-def test_agrees_with_the_model(fresh_url: Callable[[], str]) -> None:
+def test_agrees_with_the_model(fresh_account_url: Callable[[], str]) -> None:
     def build() -> AzureBlobStore:
-        return AzureBlobStore.from_url(LoomURL.parse(fresh_url()), AdapterContext())
+        return AzureBlobStore.from_url(LoomURL.parse(fresh_account_url()), AdapterContext())
 
     run_state_machine_as_test(blobs_machine(build), settings=FAST)

@@ -8,7 +8,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from multiprocessing.connection import Connection
 
 import pytest
@@ -60,11 +60,11 @@ def _child(url: str, answer: Connection) -> None:
     answer.send(asyncio.run(_pass(url)))
 
 
-def test_a_gibibyte_takes_less_than_64_mebibytes(blob_url: str) -> None:
+def test_a_gibibyte_takes_less_than_64_mebibytes(fresh_account_url: Callable[[], str]) -> None:
     """In a process of its own: the most memory that one had never becomes less."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    child = context.Process(target=_child, args=(blob_url, there))
+    child = context.Process(target=_child, args=(fresh_account_url(), there))
     child.start()
     there.close()
     measured = here.recv()
