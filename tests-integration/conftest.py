@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from support.places import FilePlace, UrlPlace
 
     from loom_azure.testing import AzuriteServer
+    from loom_azure.vault_testing import KeyVaultDouble
     from loom_cosmos.testing import CosmosServer
     from loom_redis.testing import RedisServer
 
@@ -85,6 +86,22 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzuriteServer]
         yield server
 
 
+@pytest.fixture(scope="session")
+def key_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KeyVaultDouble, Path]]:
+    """A vault, and who signed for it; whoever runs on this machine has an identity that may use it."""
+    from support.vault import identity_of, vault_with_certificate
+
+    folder = Path(tmp_path_factory.mktemp("vault"))
+    with (
+        vault_with_certificate(folder) as found,
+        identity_of(found[0]) as environment,
+        pytest.MonkeyPatch.context() as m,
+    ):
+        for name, value in environment.items():
+            m.setenv(name, value)
+        yield found
+
+
 @pytest.fixture
 def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Addresses]:
     """Of a configuration's servers, each address that its file names, and an empty place on a server of ours.
@@ -93,6 +110,7 @@ def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., A
     ``cosmos_port`` that of a proxy before Cosmos, ``cosmos_options`` go into its URL.
     """
     from support.places import MEMBER_TTL
+    from support.vault import vault_url
 
     mark = f"test-{next(_numbers)}"
 
@@ -123,6 +141,8 @@ def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., A
             elif real:
                 url = f"{real}{'&' if '?' in real else '?'}namespace={mark}-{os.getpid()}"
             found["cosmos://ACCOUNT.documents.azure.com/loom"] = url
+        if name == "hybrid-a":
+            found["keyvault://VAULT"] = vault_url(*request.getfixturevalue("key_vault"), mark)
         return found
 
     return addresses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -26,9 +27,12 @@ from loom.ports import (
     LockManager,
     MessageQueue,
     OutgoingMessage,
+    SecretsStore,
+    SecretValue,
     StateRecord,
     StateStore,
 )
+from loom.sealing import KEYS, new_key
 from loom.settings import load_settings
 
 every_configuration = pytest.mark.parametrize("configuration", CONFIGURATIONS, indirect=True)
@@ -67,12 +71,17 @@ def test_the_guard_refuses_nothing_of_a_configuration(name: str) -> None:
 
 
 @every_configuration
-async def test_the_adapters_do_one_job_together_and_once(configuration: UrlPlace) -> None:
+async def test_the_adapters_do_one_job_together_and_once(
+    configuration: UrlPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two workers take jobs from the queue, each job by all ports (see ``Worker``); one job comes a second time."""
+    monkeypatch.setenv(KEYS, new_key("of-the-test"))  # seals where there is no vault
+    key = SecretValue("the key of reports")
     jobs = [f"job-{n}" for n in range(4)]
     async with AsyncExitStack() as stack:
         workers = [await Worker.open(configuration, stack) for _ in range(2)]
         one, two = workers
+        await two.secrets.set("report-key", key)
         await one.queue.send_many([OutgoingMessage(queue="jobs", id=job, body=job.encode()) for job in jobs])
         work = await asyncio.gather(*(worker.work_until(jobs) for worker in workers))
         assert sorted(job for done in work for job in done) == jobs, "each is done by one of them"
@@ -83,7 +92,9 @@ async def test_the_adapters_do_one_job_together_and_once(configuration: UrlPlace
             info = await two.blobs.info(f"reports/{job}")
             assert document is not None
             assert info is not None
-            assert document.body == {"etag": info.etag, "size": len(report_of(job))}, "the report of the one time"
+            signature = signature_of(report_of(job), key)
+            told = {"etag": info.etag, "size": len(report_of(job)), "signature": signature}
+            assert document.body == told, "the report of the one time"
             assert await two.blobs.get(f"reports/{job}") == report_of(job)
         entries = await one.journal.read("reports")
         assert sorted(entry.data.decode() for entry in entries) == jobs
@@ -95,8 +106,8 @@ async def test_the_adapters_do_one_job_together_and_once(configuration: UrlPlace
 
 
 class Worker:
-    """Does jobs as an application does that uses the ports themselves: queue, idempotency key, blob, document, lock,
-    journal, state; and acks last.
+    """Does jobs as an application does that uses the ports themselves: queue, idempotency key, secret, blob, document,
+    lock, journal, state; and acks last.
     """
 
     def __init__(self, ports: Mapping[PortName, Any]) -> None:
@@ -107,12 +118,13 @@ class Worker:
         self.blobs: BlobStore = ports["blobs"]
         self.state: StateStore = ports["state"]
         self.idempotency: IdempotencyStore = ports["idempotency"]
+        self.secrets: SecretsStore = ports["secrets"]
 
     @classmethod
     async def open(cls, place: UrlPlace, stack: AsyncExitStack) -> Worker:
         settings, context = load_settings(toml_path=place.toml, environ={}), AdapterContext()
         ports: dict[PortName, Any] = {}
-        for port in ("queue", "journal", "locks", "documents", "blobs", "state", "idempotency"):
+        for port in ("queue", "journal", "locks", "documents", "blobs", "state", "idempotency", "secrets"):
             opened = AdapterRegistry().open(port, settings.url_for(port)[0], context)
             ports[port] = await stack.enter_async_context(opened)
         await ports["documents"].ensure([Collection("reports")])
@@ -151,7 +163,9 @@ class Worker:
                 yield report[start : start + 100_000]
 
         info = await self.blobs.put(f"reports/{job}", chunks(), create_only=True)
-        await self.documents.put("reports", "all", job, {"etag": info.etag, "size": info.size}, create_only=True)
+        signature = signature_of(report, (await self.secrets.get("report-key")).value)
+        body = {"etag": info.etag, "size": info.size, "signature": signature}
+        await self.documents.put("reports", "all", job, body, create_only=True)
         lease = await self.locks.acquire("reports", 60.0, wait=60.0)
         assert lease is not None
         head = await self.journal.head("reports")
@@ -160,6 +174,10 @@ class Worker:
         )
         await self.state.save(StateRecord("Report", "all", {"last": job}, head.seq + 1, 0.0))
         assert await self.locks.release(lease)
+
+
+def signature_of(report: bytes, key: SecretValue) -> str:
+    return hmac.new(key.reveal().encode(), report, "sha256").hexdigest()
 
 
 def report_of(job: str) -> bytes:
