@@ -21,7 +21,7 @@ from loom import Actor, Loom, read_only
 from loom.plugins import AdapterContext, AdapterRegistry
 from loom.ports import ActorRecord, ActorRegistry
 
-pytestmark = pytest.mark.parametrize("configuration", CONFIGURATIONS, indirect=True)
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("configuration", CONFIGURATIONS, indirect=True)]
 
 
 class Watch:

@@ -41,6 +41,7 @@ def busy(*words: str, status: int = 503, after: str = "0.2") -> Fault:
     return Fault(words=words, status=status, headers=headers)
 
 
+@pytest.mark.slow
 async def test_a_throttled_server_is_asked_again_when_it_says(proxied: str, proxy: FaultyProxy) -> None:
     async with open_store(proxied) as store:
         for words in (("PUT", "/a"), ("HEAD",), ("GET", "/a"), ("GET", "comp=list"), ("DELETE",)):
@@ -152,6 +153,7 @@ async def test_a_cut_download_goes_on_where_it_was(proxied: str, proxy: FaultyPr
         assert proxy.faults == []
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_holds_little_and_keeps_its_version(blob_url: str) -> None:
     """It may pause for longer than a connection may be silent: what is silent then is the reader."""
     async with open_store(f"{blob_url}&timeout=2") as store:

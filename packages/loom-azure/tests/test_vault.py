@@ -68,6 +68,7 @@ async def test_namespaces_share_a_vault(
         assert [about.name for about in (await whole.list())[0]] == ["one-a"]
 
 
+@pytest.mark.slow
 async def test_long_lists_page_and_races_share_a_second(
     make_vault: Callable[..., KeyVaultDouble], open_vault: Callable[..., AzureKeyVault]
 ) -> None:

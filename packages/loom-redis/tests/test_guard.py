@@ -83,6 +83,7 @@ async def test_a_service_that_hides_its_settings(tmp_path: Path) -> None:
     assert not any("pw" in str(finding) for finding in found.values())
 
 
+@pytest.mark.slow
 async def test_a_cluster_that_stops_as_a_whole(tmp_path: Path) -> None:
     with RedisCluster(tmp_path) as cluster:
         found = await _findings(cluster.url)

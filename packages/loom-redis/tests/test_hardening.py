@@ -89,6 +89,7 @@ async def test_a_socket_and_a_database(tmp_path: Path) -> None:
         await redis.close()
 
 
+@pytest.mark.slow
 async def test_a_server_that_loads_is_waited_for(tmp_path: Path) -> None:
     settings = (("loading-process-events-interval-bytes", "1024"),)
     with RedisServer(tmp_path, settings=settings) as server:
@@ -156,6 +157,7 @@ async def test_a_lost_reply_is_unknown_and_repeated_where_that_is_harmless(tmp_p
             await redis.close()
 
 
+@pytest.mark.slow
 async def test_many_waiters_make_few_attempts(tmp_path: Path) -> None:
     attempts = 0
 

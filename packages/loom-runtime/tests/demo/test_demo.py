@@ -152,6 +152,7 @@ def test_more_files_than_one_run_takes_go_through_child_runs(
     assert outcome["totals"]["words"] == 2010
 
 
+@pytest.mark.slow
 def test_a_rerun_starts_afresh_and_keeps_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = tmp_path / "one", tmp_path / "out"
     root.mkdir()

@@ -31,6 +31,8 @@ from loom.testing.conformance.text import text_lines
 
 from .mutants import journal
 
+pytestmark = pytest.mark.slow
+
 
 class Broken:
     """A plugin whose journal ignores fences, forgets at its end, and promises the contrary."""
@@ -241,7 +243,6 @@ def test_without_pytest_the_remedy_is_told(tmp_path: Path) -> None:
     assert "pip install 'loom-runtime[testing]'" in done.stderr
 
 
-@pytest.mark.slow
 def test_memory_and_sqlite_are_proven(tmp_path: Path) -> None:
     done = loom("memory://", "sqlite:///my.db", "--json", "-", cwd=tmp_path)
     assert done.returncode == 0, done.stdout

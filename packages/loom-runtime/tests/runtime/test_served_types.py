@@ -17,6 +17,8 @@ from loom.runtime.messages import shard_of, type_of
 from .bank import Account
 from .place import SHARDS, Place, dead_letters, eventually, journal, queue
 
+pytestmark = pytest.mark.slow
+
 
 class Ledger(Actor[list[int]]):
     """Lives where the accounts do not."""

@@ -19,6 +19,8 @@ from loom.testing.clock import ManualClock
 from .bank import Account
 from .place import SHARDS, Place, eventually, journal
 
+pytestmark = pytest.mark.slow
+
 
 async def settled(*apps: Loom) -> None:
     """Until every shard is where rendezvous hashing wants it."""

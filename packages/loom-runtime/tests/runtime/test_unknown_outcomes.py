@@ -217,6 +217,7 @@ async def test_a_request_that_can_not_be_given_back_at_once_is_given_back_soon(p
     assert [what for what, _ in plan.happened] == ["begin", "nack", "nack", "nack"]
 
 
+@pytest.mark.slow
 async def test_a_request_that_can_not_be_acked_for_a_while_holds_up_its_actor_no_longer(place: Place) -> None:
     plan = FaultPlan()
     await place.open(Account, plans={"queue": plan})

@@ -102,6 +102,7 @@ async def test_cancelled_after_every_durable_operation_money_is_conserved(house:
     assert ends == {"completed", "cancelled"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 async def test_abandoned_at_every_durable_operation_money_is_conserved(house: Any, after: bool) -> None:
     total = await _entries_of_a_whole_transfer(house)

@@ -206,6 +206,7 @@ async def test_who_waits_for_a_result_hears_when_the_host_stops(house: Any) -> N
             await task
 
 
+@pytest.mark.slow
 async def test_two_thousand_waiting_runs_come_back(sqlite_house: Any) -> None:
     house = sqlite_house
     app = await house.open(waiting)
