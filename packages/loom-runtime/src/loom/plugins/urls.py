@@ -46,8 +46,10 @@ class LoomURL(msgspec.Struct, frozen=True):
         if "#" in text:
             raise ConfigurationError(f"{scheme}://…: write # as %23; what follows a bare # would be lost")
         try:
-            parts = urlsplit(text)
-            listed = parts.netloc.rpartition("@")[2] if "," in parts.netloc.rpartition("@")[2] else ""
+            start, end = _hosts_of(text)
+            listed = text[start:end] if "," in text[start:end] else ""
+            # Several hosts are nothing that urlsplit knows: it refuses brackets in the middle of them.
+            parts = urlsplit(f"{text[:start]}hosts{text[end:]}" if listed else text)
             port = None if listed else parts.port
             for one in listed.split(","):
                 _ = urlsplit(f"//{one}").port
@@ -89,6 +91,13 @@ class LoomURL(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"LoomURL({str(self)!r})"
+
+
+def _hosts_of(url: str) -> tuple[int, int]:
+    """Where the hosts stand in a URL: behind the credentials, up to the path or the query."""
+    start = url.index("://") + 3
+    end = min(at for at in (url.find("/", start), url.find("?", start), len(url)) if at >= 0)
+    return max(start, url.rfind("@", start, end) + 1), end
 
 
 class AdapterContext:
