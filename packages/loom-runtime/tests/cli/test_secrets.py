@@ -80,6 +80,16 @@ def test_a_value_is_never_an_argument(secrets: Any) -> None:
     )
 
 
+def test_what_is_no_value_or_no_span_of_time_is_wrong_usage(secrets: Any) -> None:
+    result = secrets.runner.invoke(build(), ["secrets", "set", "a"], input="")
+    assert result.exit_code == 2
+    assert "is empty" in result.output
+    put(secrets, "set", "a")
+    result = secrets("secrets", "bounds", "a", "--not-before", "2030-01-01", "--expires", "2029-01-01")
+    assert result.exit_code == 2
+    assert "is not after" in result.output
+
+
 def test_a_key_is_replaced(secrets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     put(secrets, "set", "a")
     key = secrets.json("secrets", "new-key", "--id", "second")["key"]

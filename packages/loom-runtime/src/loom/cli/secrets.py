@@ -224,14 +224,20 @@ def _with_store(
     work: Callable[[SecretsStore], Awaitable[Any]], url: str | None, toml: str | None, app: str | None, *,
     create: bool = False,
 ) -> Any:  # fmt: skip
-    """Run ``work`` on the store; only who sets a secret makes one where there is none."""
+    """Run ``work`` on the store; only who sets a secret makes one where there is none.
+
+    What the store says of the arguments (no value, an end before the beginning) is told as of wrong usage.
+    """
     from ..secrets.opening import store_of
     from .session import make_app, wait_for
 
     async def opened() -> Any:
         loom = make_app(app, url, toml)
         async with store_of(loom.settings, loom.registry, instances=loom.instances, create=create) as store:
-            return await work(store)
+            try:
+                return await work(store)
+            except ValueError as error:
+                raise typer.BadParameter(str(error)) from error
 
     return wait_for(opened())
 
