@@ -161,10 +161,10 @@ async def test_check_refuses_a_server_that_forgets(tmp_path: Path, shop: Path) -
 
 
 async def test_a_server_that_is_not_there_is_named(shop: Path) -> None:
-    url = "redis://user:secret@127.0.0.1:1/0?retry_for=0.2&connect_timeout=0.2"
+    url = "redis://user:geheim@127.0.0.1:1/0?retry_for=0.2&connect_timeout=0.2"
     for command in (("run", "shop:app"), ("status", "--cluster"), ("call", "Cart", "a", "items"), ("doctor",)):
         code, out, errors = await run_loom(*command, url=url, folder=shop)
         assert code == 1, command
         assert "127.0.0.1:1" in out + errors, command
-        assert "secret" not in out + errors, command
+        assert "geheim" not in out + errors, command
         assert "Traceback" not in errors, errors

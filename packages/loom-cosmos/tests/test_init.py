@@ -48,6 +48,17 @@ def loom(*arguments: str, code: int = 0, **environment: str) -> str:
     return found.output
 
 
+async def test_hosts_that_start_at_once_make_it_together(url: str) -> None:
+    """Each finds nothing, and all but one find at the next moment that another has made it."""
+    clients = [Cosmos(CosmosOptions.from_url(LoomURL.parse(url))) for _ in range(8)]
+    await asyncio.gather(*(client.start() for client in clients))
+    await asyncio.gather(*(client.use(JOURNAL) for client in clients))
+    stated = await stated_schema(clients[0], JOURNAL)
+    await asyncio.gather(*(client.close() for client in clients))
+    assert stated is not None
+    assert stated.version == SCHEMA_VERSION
+
+
 def test_init_shows_then_makes_and_then_finds_nothing_to_do(url: str) -> None:
     shown = loom("init", url, "--dry-run").splitlines()
     assert [line for line in shown if line.startswith("would ")] == [

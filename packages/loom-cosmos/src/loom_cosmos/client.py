@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import msgspec
 from azure.cosmos import PartitionKey
 from azure.cosmos.aio import ContainerProxy, CosmosClient, DatabaseProxy
 from azure.cosmos.documents import ConnectionPolicy
-from azure.cosmos.exceptions import CosmosBatchOperationError
+from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosResourceExistsError
 
 from loom.errors import ConfigurationError, StoreUnavailableError, TooLargeError
 from loom.plugins import AdapterContext, LoomURL
@@ -164,9 +164,7 @@ class Cosmos:
         """Make the database where it is missing. StoreUnavailableError tells who may not what to run."""
         name = self.options.database
         try:
-            await self.run(
-                f"creating the database {name!r}", lambda: self._opened().create_database_if_not_exists(name)
-            )
+            await self.run(f"creating the database {name!r}", self._make_database)
         except StoreUnavailableError as error:
             if error.context.get("status") != 403:
                 raise
@@ -309,13 +307,19 @@ class Cosmos:
             raise unavailable(error, options, "opening the account") from error
 
     async def _make(self, spec: ContainerSpec) -> None:
-        database = await self._opened().create_database_if_not_exists(self.options.database)
-        await database.create_container_if_not_exists(
-            spec.name,
-            PartitionKey(path=spec.partition_path),
-            indexing_policy=spec.policy,
-            default_ttl=-1 if spec.ttl else None,
-        )
+        await self._make_database()
+        assert self._database is not None
+        with suppress(CosmosResourceExistsError):  # another host has made it just now
+            await self._database.create_container_if_not_exists(
+                spec.name,
+                PartitionKey(path=spec.partition_path),
+                indexing_policy=spec.policy,
+                default_ttl=-1 if spec.ttl else None,
+            )
+
+    async def _make_database(self) -> None:
+        with suppress(CosmosResourceExistsError):
+            await self._opened().create_database_if_not_exists(self.options.database)
 
     def az_database(self) -> str:
         """The command that makes the database."""

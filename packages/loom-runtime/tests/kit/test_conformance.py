@@ -247,6 +247,6 @@ def test_memory_and_sqlite_are_proven(tmp_path: Path) -> None:
     done = loom("memory://", "sqlite:///my.db", "--json", "-", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     ports = [port for url in json.loads(done.stdout)["urls"] for port in url["ports"]]
-    assert len(ports) == 18
+    assert len(ports) == 20
     statuses = [fact["status"] for port in ports for fact in port["facts"]]
     assert set(statuses) == {"proven", "undeclared"}
