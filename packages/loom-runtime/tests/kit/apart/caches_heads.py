@@ -27,7 +27,8 @@ class CachesHeads(SqliteJournalStore):
     async def heads(self, streams: Sequence[str]) -> list[Head]:
         keys = [(self._database.path, stream) for stream in streams]
         known = [self.met.get(key) for key in keys]
-        before = [self.written[key] for key in keys]
+        # What is being written may be read as it was before, and then be there before the reading has ended.
+        before = [-1 if self.writing[key] else self.written[key] for key in keys]
         heads = await super().heads(streams) if None in known else []
         for key, count, head in zip(keys, before, heads, strict=False):
             if not self.writing[key] and self.written[key] == count:
