@@ -65,7 +65,7 @@ class AzureKeyVault(SecretsStore):
                 return
             session = VaultSession(self.options, self._credential)
             try:
-                await session.run("list", "", lambda: _first(session.properties()))
+                await session.first()
             except BaseException:
                 await session.close()
                 raise
@@ -259,12 +259,6 @@ class AzureKeyVault(SecretsStore):
 
 async def _collect(pages: Any) -> list[Any]:
     return [item async for item in pages]
-
-
-async def _first(pages: Any) -> Any:
-    async for item in pages:
-        return item
-    return None
 
 
 def _datetime(at: float | None) -> datetime | None:

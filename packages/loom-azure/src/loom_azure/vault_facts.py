@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any
 
 from loom.errors import StoreUnavailableError
 
+from .vault_options import recoverable
 from .vault_session import VaultSession
 
-__all__ = ["recoverable", "recovery_level", "vault_facts"]
+__all__ = ["recovery_level", "vault_facts"]
 
 _PINGS = 3
 
@@ -28,7 +28,7 @@ async def vault_facts(session: VaultSession) -> dict[str, str]:
     times = []
     for _ in range(_PINGS):
         began = time.perf_counter()
-        await _one(session)
+        await session.first()
         times.append((time.perf_counter() - began) * 1000)
     found["round trip"] = f"{statistics.median(times):.1f} ms (median of {_PINGS})"
     return found
@@ -37,22 +37,8 @@ async def vault_facts(session: VaultSession) -> dict[str, str]:
 async def recovery_level(session: VaultSession) -> str | None:
     """The recovery level of a secret, which is that of its vault; None where there is none to see."""
     try:
-        one = await _one(session)
+        one = await session.first()
     except StoreUnavailableError:
         return None
     level = None if one is None else one.recovery_level
     return None if level is None else str(getattr(level, "value", level))
-
-
-def recoverable(level: str) -> bool:
-    """Whether a deletion can be undone: every level but ``Purgeable``, which is soft delete turned off."""
-    return "recoverable" in level.lower()
-
-
-async def _one(session: VaultSession) -> Any:
-    async def first() -> Any:
-        async for item in session.properties():
-            return item
-        return None
-
-    return await session.run("list", "", first)

@@ -7,7 +7,7 @@ from typing import Any
 
 from loom.guard import Finding, GuardConfig, GuardRule, PortConfig
 
-from .vault_options import VaultOptions
+from .vault_options import VaultOptions, recoverable
 
 __all__ = ["vault_rules"]
 
@@ -33,7 +33,7 @@ class SoftDeleteRule(GuardRule):
     async def check(self, config: GuardConfig) -> Iterable[Finding]:
         port, store = _vault(config)
         level = None if store is None else await store.recovery_level()
-        if port is None or level is None or "recoverable" in level.lower():
+        if port is None or level is None or recoverable(level):
             return []
         return [self.finding("secrets", "refuse", f"{port.shown}: its recovery level is {level!r}")]
 

@@ -12,7 +12,7 @@ from loom.environment import is_loopback
 from loom.errors import ConfigurationError
 from loom.plugins import LoomURL
 
-__all__ = ["VaultOptions"]
+__all__ = ["VaultOptions", "recoverable"]
 
 _VAULT = re.compile(r"(?!.*--)[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]")
 _NAMESPACE = re.compile(r"[a-z0-9-]{1,36}")
@@ -101,3 +101,8 @@ def _convert(url: LoomURL, name: str, text: str) -> Any:
             raise ConfigurationError(f"{where}: endpoint must be https://HOST; a token goes there", option=name)
         return text.rstrip("/")
     return text
+
+
+def recoverable(level: str) -> bool:
+    """Whether a vault of this recovery level can undo a deletion: all but ``Purgeable``, soft delete turned off."""
+    return "recoverable" in level.lower()

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import aiohttp
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, HttpResponseError
-from azure.core.pipeline.transport import AioHttpTransport
-from azure.identity.aio import DefaultAzureCredential
 from azure.keyvault.secrets.aio import SecretClient
 
 from loom.errors import StoreUnavailableError
 
+from .connection import Budget, Connection
 from .failures import Failure
-from .session import Budget, trust, unrepeated
 from .vault_failures import DELETED, DISABLED, vault_failure, vault_unavailable
 from .vault_options import VaultOptions
 
 __all__ = ["Refused", "VaultSession"]
 
 T = TypeVar("T")
-
-_LAST_WORDS = 0.1
 
 
 class Refused(Exception):
@@ -46,46 +40,30 @@ class VaultSession:
 
     def __init__(self, options: VaultOptions, credential: AsyncTokenCredential | None) -> None:
         self.options = options
-        self._own: DefaultAzureCredential | None = None
-        if credential is None:
-            more = {"managed_identity_client_id": options.client_id} if options.client_id else {}
-            credential = self._own = DefaultAzureCredential(**more)
-        self._transport = AioHttpTransport(
-            session=aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=trust(options.ssl_ca_certs)),
-                trust_env=True,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                middlewares=(unrepeated,),
-            ),
-            connection_timeout=options.connect_timeout,
-            read_timeout=options.timeout,
-        )
+        self._connection = Connection(options)
         # The SDK sees that a token goes to the domain that asked for it; on this machine there is no such domain.
         # retry_total: trying again is ours, because it has to know what a failed try may have done.
         self.client = SecretClient(
             options.endpoint,
-            credential,
-            transport=self._transport,
+            self._connection.identity() if credential is None else credential,
+            transport=self._connection.transport,
             retry_total=0,
             verify_challenge_resource=not options.local,
         )
-        self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     async def run(self, doing: str, name: str, request: Callable[[], Awaitable[T]]) -> T:
         """Make a request until it is answered or the budget is spent. ``doing`` and ``name`` are for the errors.
 
         Raises Refused where the answer is about the secret itself, and StoreUnavailableError otherwise.
         """
+        return await self._connection.under_way(lambda: self._answered(doing, name, request))
+
+    async def _answered(self, doing: str, name: str, request: Callable[[], Awaitable[T]]) -> T:
         budget = Budget(
             self.options.retry_for,
             lambda failure, unknown: vault_unavailable(self.options, doing, name, failure, unknown=unknown),
         )
         while True:
-            self._running += 1
-            self._idle.clear()
             try:
                 return await request()
             except AzureError as error:
@@ -98,20 +76,20 @@ class VaultSession:
                     await budget.another_try(failure, error)
                 except StoreUnavailableError as told:
                     raise told from None
-            finally:
-                self._running -= 1
-                if not self._running:
-                    self._idle.set()
 
     async def close(self) -> None:
         """Wait for requests under way, and let go of all connections."""
-        await self._idle.wait()
-        await self.client.close()
-        await self._transport.close()
-        if self._own is not None:
-            await self._own.close()
-        # aiohttp doesn't wait until its connections are closed, and those of TLS have something to say before.
-        await asyncio.sleep(_LAST_WORDS)
+        await self._connection.close(self.client)
+
+    async def first(self) -> Any:
+        """The properties of a secret that this identity sees; None where there is none."""
+
+        async def look() -> Any:
+            async for found in self.properties():
+                return found
+            return None
+
+        return await self.run("list", "", look)
 
     def properties(self, *, versions_of: str | None = None, deleted: bool = False) -> Any:
         """The SDK's pages of properties: of all secrets, of the versions of one, or of deleted secrets."""

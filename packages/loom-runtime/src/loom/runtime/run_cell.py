@@ -124,7 +124,7 @@ class RunCell(Cell):
     def release(self) -> None:
         """Let go of the function and of what it has under way."""
         self.work.release(self)
-        self.resume()
+        self.resume()  # a worker that waits for steps has nothing to wait for any more
         if self.execution is not None:
             self.execution.close()
 
